@@ -1,0 +1,252 @@
+package group
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/OpenArchive/save-dweb-go/blobs"
+	"github.com/OpenArchive/save-dweb-go/exchange"
+)
+
+// protocols is what subkey 4 tells others that this program speaks.
+var protocols = []string{"DWB1"}
+
+// publishGroup writes what is pending of the group's record.
+func (g *Group) publishGroup(ctx context.Context) error {
+	g.mu.Lock()
+	pending := clone(g.pending)
+	g.mu.Unlock()
+	for n, v := range pending {
+		if err := g.rec.writeOver(ctx, g.d.DHT, n, v); err != nil {
+			return err
+		}
+		g.mu.Lock()
+		if bytes.Equal(g.pending[n], v) {
+			delete(g.pending, n)
+		}
+		g.mu.Unlock()
+		g.emit(Published, nil, "")
+	}
+	return nil
+}
+
+// advertise names the own repo in a slot of the group, unless one does.
+func (g *Group) advertise(ctx context.Context) error {
+	own := g.Own()
+	if own == nil || !g.keys.CanWrite() || g.Name() == "" {
+		return nil // without its name, that this is the group is not proven
+	}
+	for attempt := range MaxMembers {
+		values := map[uint32][]byte{}
+		for n, v := range g.rec.snapshot() {
+			values[n] = v.Data
+		}
+		c, err := chooseSlot(values, own.rec.key)
+		if err != nil || c.taken {
+			return err
+		}
+		if _, err := g.rec.write(ctx, g.d.DHT, c.slot, encodeSlot(own.rec.key)); err != nil {
+			return err
+		}
+		read, err := g.rec.read(ctx, g.d.DHT, c.slot)
+		if err != nil {
+			return err
+		}
+		if checkSlot(read, own.rec.key) == slotOurs {
+			g.applySlots()
+			g.worker.mu.Lock()
+			g.worker.recheck = time.Now().Add(jitter(recheckSlot))
+			g.worker.mu.Unlock()
+			return nil
+		}
+		// Others join at this moment, too: each tries again after another while.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rand.N(time.Duration(attempt+1) * 200 * time.Millisecond)):
+		}
+	}
+	return ErrFull
+}
+
+// publish writes what is pending of the own repo.
+func (r *Repo) publish(ctx context.Context) error {
+	r.queueStatus()
+	r.mu.Lock()
+	pending := clone(r.pending)
+	r.mu.Unlock()
+	if len(pending) == 0 {
+		return nil
+	}
+	if err := r.rec.ensureOpen(ctx, r.g.d.DHT); err != nil {
+		return err
+	}
+	var errs []error
+	for _, n := range []uint32{routeSubkey, pointerSubkey, legacySubkey, nameSubkey, statusSubkey} {
+		v, ok := pending[n]
+		if !ok {
+			continue
+		}
+		var err error
+		if n == pointerSubkey {
+			err = r.publishPointer(ctx, v)
+		} else {
+			err = r.rec.writeOver(ctx, r.g.d.DHT, n, v)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.mu.Lock()
+		if bytes.Equal(r.pending[n], v) {
+			delete(r.pending, n)
+		}
+		r.mu.Unlock()
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	r.g.emit(Published, r, "")
+	return nil
+}
+
+// queueStatus renews subkey 4 when it is due.
+func (r *Repo) queueStatus() {
+	w := &r.g.worker
+	w.mu.Lock()
+	due := time.Since(w.status) >= statusInterval
+	if due {
+		w.status = time.Now()
+	}
+	w.mu.Unlock()
+	if !due {
+		return
+	}
+	v, err := sealValue(r.g.keys.Secret, statusContext, r.id, status{protocols, time.Now().Unix(), r.g.d.Device})
+	if err != nil {
+		r.g.d.Log.Error("status", "err", err)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pending[statusSubkey] = v
+}
+
+// publishPointer publishes a manifest. Another device of this member may have published one meanwhile: then both are
+// merged, and the result is what is pending next.
+func (r *Repo) publishPointer(ctx context.Context, sealed []byte) error {
+	var p pointer
+	if err := openValue(r.g.keys.Secret, pointerContext, r.id, sealed, &p); err != nil {
+		return err
+	}
+	other, err := r.rec.write(ctx, r.g.d.DHT, pointerSubkey, sealed)
+	if err != nil {
+		return err
+	}
+	if other != nil {
+		var theirs pointer
+		if err := openValue(r.g.keys.Secret, pointerContext, r.id, other.Data, &theirs); err != nil {
+			r.g.d.Log.Warn("published pointer is replaced: it cannot be read", "err", err)
+			return r.rec.writeOver(ctx, r.g.d.DHT, pointerSubkey, sealed)
+		}
+		if theirs.Root != p.Root {
+			return r.merge(ctx, theirs)
+		}
+	}
+	entries, _, err := r.g.readRepo(ctx, r.id, p.Root)
+	if err != nil {
+		return err
+	}
+	if err := r.g.d.Store.SetTag(ctx, r.publishedTag(), blobs.HashAndFormat{Hash: p.Root, Format: blobs.SeqFormat}); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.published, r.base = p.Root, entries
+	r.reindex(p, r.legacyHash())
+	r.mu.Unlock()
+	r.g.tellNews(ctx, r, p)
+	return nil
+}
+
+// legacyHash is the current collection's hash. Callers hold mu.
+func (r *Repo) legacyHash() blobs.Hash {
+	b := r.pending[legacySubkey]
+	if b == nil {
+		b = r.rec.value(legacySubkey)
+	}
+	h, err := decodeLegacyHash(b)
+	if err != nil {
+		return blobs.Hash{}
+	}
+	return h
+}
+
+// merge joins the own files with those that another device of this member has published.
+func (r *Repo) merge(ctx context.Context, theirs pointer) error {
+	tags, err := r.g.fetchManifest(ctx, theirs)
+	if err != nil {
+		return fmt.Errorf("merge with this member's other device: %w", err)
+	}
+	for _, t := range tags {
+		defer t.Release()
+	}
+	entries, _, err := r.g.readRepo(ctx, r.id, theirs.Root)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	base := r.base
+	r.version = max(r.version, theirs.Version)
+	r.mu.Unlock()
+	err = r.change(ctx, func(ours []entry) ([]entry, error) { return mergeEntries(base, ours, entries), nil })
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("merged with this member's other device, to be published next: %w", errAgain)
+}
+
+// errAgain lets the worker come back at once for what it has just queued.
+var errAgain = errors.New("work was queued")
+
+// tellNews tells the members that are there of a new manifest. It is a hint: watches and reconciliation tell the others.
+func (g *Group) tellNews(ctx context.Context, r *Repo, p pointer) {
+	peers := g.peers()
+	if len(peers) == 0 {
+		return
+	}
+	n := exchange.News{Repo: r.id, Root: p.Root, Version: p.Version}
+	if err := g.d.Exchange.SendNews(ctx, g.id, peers, n); err != nil {
+		g.d.Log.Debug("news", "err", err)
+	}
+}
+
+// SetRoute makes this the route by which members reach this device; nil: there is none now.
+func (g *Group) SetRoute(blob []byte) {
+	g.mu.Lock()
+	g.route = blob
+	own := g.own
+	g.mu.Unlock()
+	if own == nil || blob == nil {
+		return
+	}
+	own.mu.Lock()
+	own.pending[routeSubkey] = blob
+	own.mu.Unlock()
+	g.wake()
+}
+
+// Withdraw tells members that this device goes away, so that they do not try to reach it.
+func (g *Group) Withdraw(ctx context.Context) error {
+	own := g.Own()
+	if own == nil || !g.d.Ready() {
+		return nil
+	}
+	if err := own.rec.ensureOpen(ctx, g.d.DHT); err != nil {
+		return err
+	}
+	return own.rec.writeOver(ctx, g.d.DHT, routeSubkey, []byte{})
+}

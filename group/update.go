@@ -1,0 +1,222 @@
+package group
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/OpenArchive/save-dweb-go/blobs"
+	"github.com/OpenArchive/save-dweb-go/exchange"
+)
+
+// update reads what is new of another member's repo: its record, then the manifest that it points to.
+func (r *Repo) update(ctx context.Context) error {
+	r.mu.Lock()
+	gone := r.gone
+	r.mu.Unlock()
+	if gone {
+		return nil
+	}
+	var errs []error
+	if err := r.rec.ensureOpen(ctx, r.g.d.DHT); err != nil {
+		r.g.touchLater(r.id)
+		r.setProblem(err)
+		return err
+	}
+	if r.g.takeDirty(r.id) {
+		changed, err := r.rec.refresh(ctx, r.g.d.DHT)
+		r.changed(changed)
+		if err != nil {
+			r.g.touchLater(r.id)
+			errs = append(errs, err)
+		}
+	}
+	if err := r.rec.ensureWatched(ctx, r.g.d.DHT); err != nil {
+		r.g.d.Log.Debug("watch", "err", err)
+	}
+	errs = append(errs, r.fetchFiles(ctx))
+	err := errors.Join(errs...)
+	r.setProblem(err)
+	return err
+}
+
+func (r *Repo) setProblem(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.problem = err
+}
+
+// changed tells of new values of another member's record.
+func (r *Repo) changed(subkeys []uint32) {
+	for _, n := range subkeys {
+		if n != pointerSubkey && n != legacySubkey {
+			r.g.emit(MemberChanged, r, "")
+			return
+		}
+	}
+}
+
+// fetchFiles reads the manifest that the record names, unless its files are listed already.
+func (r *Repo) fetchFiles(ctx context.Context) error {
+	sealed := r.rec.value(pointerSubkey)
+	if len(sealed) == 0 {
+		return r.fetchLegacy(ctx)
+	}
+	var p pointer
+	if err := openValue(r.g.keys.Secret, pointerContext, r.id, sealed, &p); err != nil {
+		return fmt.Errorf("pointer: %w", err)
+	}
+	if p.Root == r.Root() {
+		return nil
+	}
+	tags, err := r.g.fetchManifest(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, t := range tags {
+		defer t.Release()
+	}
+	entries, _, err := r.g.readRepo(ctx, r.id, p.Root)
+	if err != nil {
+		return err
+	}
+	return r.adopt(ctx, entries, p)
+}
+
+// fetchManifest brings the three blobs of a manifest to this device.
+func (g *Group) fetchManifest(ctx context.Context, p pointer) ([]*blobs.TempTag, error) {
+	if p.Count > maxFiles || p.ManifestSize > maxManifest || p.MetaSize > maxManifest {
+		return nil, fmt.Errorf("%w pointer: %d files in %d bytes is more than can be listed", ErrMalformed, p.Count, p.ManifestSize)
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
+	defer cancel()
+	tags, err := g.d.Exchange.FetchSmall(ctx, g.request(),
+		[]blobs.Hash{p.Root, p.Meta, p.Manifest}, []uint64{p.rootSize(), p.MetaSize, p.ManifestSize})
+	if err != nil {
+		return nil, fmt.Errorf("fetch manifest: %w", err)
+	}
+	return tags, nil
+}
+
+// adopt lists a manifest's files and keeps those that are here.
+func (r *Repo) adopt(ctx context.Context, entries []entry, p pointer) error {
+	if err := r.g.d.Store.SetTag(ctx, r.tagName(), blobs.HashAndFormat{Hash: p.Root, Format: blobs.SeqFormat}); err != nil {
+		return err
+	}
+	lh := r.LegacyRoot()
+	r.mu.Lock()
+	r.entries, r.root, r.legacy = entries, p.Root, false
+	r.reindex(p, lh)
+	r.mu.Unlock()
+	r.g.emit(FilesChanged, r, "")
+	return nil
+}
+
+// fetchLegacy reads the collection of a member that uses the Rust app.
+func (r *Repo) fetchLegacy(ctx context.Context) error {
+	b := r.rec.value(legacySubkey)
+	if len(b) == 0 {
+		return nil
+	}
+	h, err := decodeLegacyHash(b)
+	if err != nil || h == r.Root() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
+	defer cancel()
+	req := r.g.request()
+	req.Hash, req.MaxSize = h, maxLegacyCollection
+	tag, err := r.g.d.Exchange.Fetch(ctx, req)
+	if err != nil {
+		return fmt.Errorf("fetch collection: %w", err)
+	}
+	defer tag.Release()
+	data, err := r.g.readBlob(ctx, h, maxLegacyCollection)
+	if err != nil {
+		return err
+	}
+	entries, err := legacyEntries(data)
+	if err != nil {
+		return err
+	}
+	return r.adoptLegacy(ctx, h, entries)
+}
+
+// adoptLegacy lists the files of a collection. Its blobs name no children that a tag could keep, so a sequence of hashes
+// made here does.
+func (r *Repo) adoptLegacy(ctx context.Context, collection blobs.Hash, entries []entry) error {
+	hashes := []blobs.Hash{collection}
+	for _, e := range entries {
+		hashes = append(hashes, e.Blob)
+	}
+	tag, _, err := r.g.d.Store.Add(ctx, bytes.NewReader(blobs.EncodeHashSeq(hashes)))
+	if err != nil {
+		return err
+	}
+	defer tag.Release()
+	kept := blobs.HashAndFormat{Hash: tag.Hash, Format: blobs.SeqFormat}
+	if err := r.g.d.Store.SetTag(ctx, r.tagName(), kept); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.entries, r.root, r.legacy = entries, collection, true
+	r.reindex(pointer{}, collection)
+	r.mu.Unlock()
+	r.g.emit(FilesChanged, r, "")
+	return nil
+}
+
+// request is what all fetches of this group have in common.
+func (g *Group) request() exchange.Request {
+	return exchange.Request{Group: g.id, Peers: g.peers}
+}
+
+// peers are the devices of all other members; those that are away are among them, since they may come back.
+func (g *Group) peers() []exchange.Peer {
+	var ps []exchange.Peer
+	for _, r := range g.Repos() {
+		if !r.CanWrite() {
+			ps = append(ps, r.peers()...)
+		}
+	}
+	return ps
+}
+
+func (r *Repo) peers() []exchange.Peer {
+	r.mu.Lock()
+	gone := r.gone
+	r.mu.Unlock()
+	if gone {
+		return nil
+	}
+	var ps []exchange.Peer
+	for _, n := range routeSubkeys {
+		if n == routeSubkey || len(r.rec.value(n)) > 0 {
+			ps = append(ps, r.peer(n))
+		}
+	}
+	return ps
+}
+
+func (r *Repo) peer(n uint32) exchange.Peer {
+	return exchange.Peer{
+		ID: fmt.Sprintf("%s/%d", r.id.Bare(), n),
+		Route: func(ctx context.Context, again bool) ([]byte, error) {
+			b := r.rec.value(n)
+			if again && r.g.d.Ready() {
+				ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+				defer cancel()
+				var err error
+				if b, err = r.rec.read(ctx, r.g.d.DHT, n); err != nil {
+					return nil, err
+				}
+			}
+			if len(b) == 0 {
+				return nil, exchange.ErrAway
+			}
+			return b, nil
+		},
+	}
+}
