@@ -18,6 +18,8 @@ var (
 	ErrVerify = errors.New("received bytes do not match the hash")
 	// ErrTooLarge: the blob, or its claim, is larger than the store or the caller allows.
 	ErrTooLarge = errors.New("blob is too large")
+	// ErrNoSpace: the disk is full. Nothing was kept; free space and try again.
+	ErrNoSpace = errors.New("no space left for blobs")
 	// ErrClosed: the store is closed.
 	ErrClosed = errors.New("blob store is closed")
 )
@@ -90,6 +92,7 @@ type NamedTag struct {
 type Collected struct {
 	Removed, Kept           int
 	RemovedBytes, KeptBytes uint64
+	Broken                  int // sequences to keep that are missing or corrupt, whose children nothing else may keep
 }
 
 // Blob reads a complete or partial blob. Every read is verified against the hash: bytes that are not what it names are
