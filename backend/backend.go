@@ -50,6 +50,8 @@ type Table interface {
 	group.Table
 	// Each calls f for every value whose key begins with prefix.
 	Each(prefix string, f func(key string, value []byte) error) error
+	// Scrub makes unreadable, in the files too, what was deleted or overwritten.
+	Scrub() error
 	Close() error
 }
 

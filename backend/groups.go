@@ -130,7 +130,7 @@ func (b *Backend) add(g *group.Group) error {
 func (b *Backend) CreateGroup(ctx context.Context, name, repoName string) (*group.Group, error) {
 	b.joinMu.Lock()
 	defer b.joinMu.Unlock()
-	g, err := group.Create(ctx, b.deps(), name, repoName, vld0.System.GenerateKeyPair(), vld0.System.RandomSharedSecret())
+	g, err := group.Create(ctx, b.deps(), name, repoName, vld0.System{}.GenerateKeyPair(), vld0.System{}.RandomSharedSecret())
 	if err != nil {
 		return nil, err
 	}
@@ -317,6 +317,9 @@ func (b *Backend) Leave(ctx context.Context, id veilid.OpaqueRecordKey) error {
 	}
 	if err := g.Leave(ctx); err != nil {
 		return err
+	}
+	if err := b.cfg.Table.Scrub(); err != nil {
+		return fmt.Errorf("group is left, its keys could not be destroyed: %w", err)
 	}
 	if _, err := b.Collect(ctx); err != nil {
 		return fmt.Errorf("group is left, its files could not be removed: %w", err)

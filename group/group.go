@@ -92,7 +92,9 @@ func Create(ctx context.Context, d Deps, name, repoName string, owner veilid.Key
 	g := newGroup(d, Keys{desc.Key, secret, desc.OwnerKeyPair()})
 	g.rec.open = true
 	g.worker.fresh = true // nobody else can have written it
-	g.pending[nameSubkey] = seal.SealName(secret, name)
+	if g.pending[nameSubkey], err = seal.SealName(secret, name); err != nil {
+		return nil, err
+	}
 	if err := g.saveKeys(); err != nil {
 		return nil, err
 	}
@@ -215,8 +217,12 @@ func (g *Group) SetName(name string) error {
 	if !g.keys.CanWrite() {
 		return ErrReadOnly
 	}
+	sealed, err := seal.SealName(g.keys.Secret, name)
+	if err != nil {
+		return err
+	}
 	g.mu.Lock()
-	g.pending[nameSubkey] = seal.SealName(g.keys.Secret, name)
+	g.pending[nameSubkey] = sealed
 	g.mu.Unlock()
 	if err := g.save(); err != nil {
 		return err
@@ -312,7 +318,9 @@ func (g *Group) EnsureRepo(ctx context.Context, name string) (*Repo, error) {
 	r := g.newRepo(desc.Key, desc.OwnerKeyPair())
 	r.rec.open = true
 	r.name = name
-	r.pending[nameSubkey] = seal.SealName(g.keys.Secret, name)
+	if r.pending[nameSubkey], err = seal.SealName(g.keys.Secret, name); err != nil {
+		return nil, err
+	}
 	// Keys and pointer in one step: the pointer is never written again, so no second repo can take its place.
 	err = g.d.Table.Put(map[string][]byte{opaqueHex(r.id): keys, ownKey(g.id): encodeSlot(desc.Key)})
 	if err != nil {
@@ -335,10 +343,10 @@ func (g *Group) EnsureRepo(ctx context.Context, name string) (*Repo, error) {
 func defaultName(id veilid.OpaqueRecordKey) string { return "member " + short(id)[:4] }
 
 // Encrypt seals a small value under the group secret, as the Rust app's Group does.
-func (g *Group) Encrypt(plain []byte) []byte { return seal.SealBytes(g.keys.Secret, plain) }
+func (g *Group) Encrypt(plain []byte) ([]byte, error) { return seal.Encrypt(g.keys.Secret, plain) }
 
 // Decrypt opens what Encrypt sealed.
-func (g *Group) Decrypt(sealed []byte) ([]byte, error) { return seal.OpenBytes(g.keys.Secret, sealed) }
+func (g *Group) Decrypt(sealed []byte) ([]byte, error) { return seal.Decrypt(g.keys.Secret, sealed) }
 
 // Subkeys is how many subkeys of the group's record were ever written, as far as this device knows.
 func (g *Group) Subkeys() int { return len(g.rec.snapshot()) }

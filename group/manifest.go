@@ -78,7 +78,7 @@ func sealValue(secret veilid.SharedSecret, context string, repo veilid.OpaqueRec
 	if err != nil {
 		return nil, fmt.Errorf("encode: %w", err)
 	}
-	return seal.Seal(secret, context+" "+repo.Bare(), plain), nil
+	return seal.Seal(secret, context+" "+repo.Bare(), plain)
 }
 
 func openValue(secret veilid.SharedSecret, context string, repo veilid.OpaqueRecordKey, b []byte, v any) error {

@@ -79,9 +79,12 @@ func (r *Repo) SetName(name string) error {
 	if err := CheckTitle(name); err != nil {
 		return fmt.Errorf("repo name: %w", err)
 	}
+	sealed, err := seal.SealName(r.g.keys.Secret, name)
+	if err != nil {
+		return err
+	}
 	r.mu.Lock()
-	r.name = name
-	r.pending[nameSubkey] = seal.SealName(r.g.keys.Secret, name)
+	r.name, r.pending[nameSubkey] = name, sealed
 	r.mu.Unlock()
 	if err := r.g.save(); err != nil {
 		return err
@@ -201,11 +204,8 @@ func (r *Repo) file(ctx context.Context, e entry) (File, error) {
 		return File{}, fmt.Errorf("file %q: %w", e.Name, err)
 	}
 	f.Local = err == nil && info.Complete
-	if f.Local && f.Size < 0 {
+	if f.Local {
 		f.BlobSize = info.Size
-		if plain, ok := seal.PlainSize(info.Size); ok {
-			f.Size = int64(plain)
-		}
 	}
 	return f, nil
 }

@@ -185,7 +185,9 @@ func (g *Group) loadOwn(ctx context.Context, s *savedOwn) error {
 	case errors.Is(err, blobs.ErrNotFound) && r.root == blobs.Hash{}: // a crash while the repo was made
 		if r.name == "" {
 			r.name = defaultName(r.id)
-			r.pending[nameSubkey] = seal.SealName(g.keys.Secret, r.name)
+			if r.pending[nameSubkey], err = seal.SealName(g.keys.Secret, r.name); err != nil {
+				return err
+			}
 		}
 		err = r.recommit(ctx)
 	}
