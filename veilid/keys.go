@@ -2,6 +2,7 @@ package veilid
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -152,8 +153,12 @@ func decodeBare(dst []byte, s string) error {
 	if want := base64url.EncodedLen(len(dst)); len(s) != want {
 		return fmt.Errorf("key of %d characters: want %d (base64url of %d bytes)", len(s), want, len(dst))
 	}
-	if _, err := base64url.Decode(dst, []byte(s)); err != nil {
+	n, err := base64url.Decode(dst, []byte(s))
+	if err != nil {
 		return fmt.Errorf("key is not base64url: %w", err)
+	}
+	if n != len(dst) { // the decoder passes over line ends
+		return errors.New("key is not base64url: line end in it")
 	}
 	return nil
 }
