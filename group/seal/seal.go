@@ -57,13 +57,6 @@ const (
 	ValueOverhead = 1 + NameOverhead
 )
 
-// Contexts of the values that a repo's record and manifest hold; see [Seal].
-const (
-	ContextPointer  = "repo subkey 3: pointer to manifest"
-	ContextDevice   = "repo subkey 4: device"
-	ContextManifest = "manifest"
-)
-
 // Names of keys derived from the group secret. A change makes everything sealed before unreadable.
 const (
 	deriveValue   = "save-dweb-go v1 sealed value"

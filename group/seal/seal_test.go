@@ -132,36 +132,36 @@ func TestSplit(t *testing.T) {
 
 func TestValues(t *testing.T) {
 	for _, plain := range []string{"", "value", strings.Repeat("v", 30000)} {
-		a, err := Seal(secretOf(1), ContextPointer, []byte(plain))
+		a, err := Seal(secretOf(1), "pointer", []byte(plain))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(a) != len(plain)+ValueOverhead {
 			t.Errorf("%d bytes for %d", len(a), len(plain))
 		}
-		if got, err := Open(secretOf(1), ContextPointer, a); err != nil || string(got) != plain {
+		if got, err := Open(secretOf(1), "pointer", a); err != nil || string(got) != plain {
 			t.Errorf("Open = %q, %v", got, err)
 		}
-		if _, err := Open(secretOf(1), ContextDevice, a); !errors.Is(err, ErrTampered) {
+		if _, err := Open(secretOf(1), "device", a); !errors.Is(err, ErrTampered) {
 			t.Errorf("with another context: %v, want ErrTampered", err)
 		}
-		if _, err := Open(secretOf(2), ContextPointer, a); !errors.Is(err, ErrTampered) {
+		if _, err := Open(secretOf(2), "pointer", a); !errors.Is(err, ErrTampered) {
 			t.Errorf("under another secret: %v, want ErrTampered", err)
 		}
 		for _, n := range []int{0, 1, 10, 24, 25, len(a) - 1} {
-			if _, err := Open(secretOf(1), ContextPointer, a[:n]); err == nil {
+			if _, err := Open(secretOf(1), "pointer", a[:n]); err == nil {
 				t.Errorf("cut to %d bytes: opened", n)
 			}
 		}
 		for _, i := range []int{1, 24, 25, len(a) - 1} {
 			a[i] ^= 1
-			if _, err := Open(secretOf(1), ContextPointer, a); !errors.Is(err, ErrTampered) {
+			if _, err := Open(secretOf(1), "pointer", a); !errors.Is(err, ErrTampered) {
 				t.Errorf("byte %d changed: %v, want ErrTampered", i, err)
 			}
 			a[i] ^= 1
 		}
 		a[0] = 2
-		if _, err := Open(secretOf(1), ContextPointer, a); !errors.Is(err, ErrVersion) {
+		if _, err := Open(secretOf(1), "pointer", a); !errors.Is(err, ErrVersion) {
 			t.Errorf("version 2: %v, want ErrVersion", err)
 		}
 	}
