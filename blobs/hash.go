@@ -11,7 +11,7 @@ import (
 	"fmt"
 	"strings"
 
-	"lukechampine.com/blake3"
+	"github.com/OpenArchive/save-dweb-go/blobs/bao"
 )
 
 // HashSize is the size of a [Hash] in bytes.
@@ -27,7 +27,7 @@ var EmptyHash = Sum(nil)
 var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
 // Sum is the hash of data.
-func Sum(data []byte) Hash { return blake3.Sum256(data) }
+func Sum(data []byte) Hash { return bao.Root(data) }
 
 // ParseHash reads 64 lower-case hexadecimal digits or 52 characters of unpadded base32 in either case.
 func ParseHash(s string) (h Hash, err error) {
@@ -90,4 +90,52 @@ func (h HashAndFormat) String() string {
 		return "s" + h.Hash.String()
 	}
 	return h.Hash.String()
+}
+
+// ParseHashAndFormat reads what [HashAndFormat.String] writes: a hash, with an "s" before that of a sequence. The hash
+// is in hexadecimal digits.
+func ParseHashAndFormat(s string) (h HashAndFormat, err error) {
+	digits := s
+	if rest, ok := strings.CutPrefix(s, "s"); ok && len(rest) == hex.EncodedLen(HashSize) {
+		h.Format, digits = SeqFormat, rest
+	}
+	if len(digits) != hex.EncodedLen(HashSize) {
+		return HashAndFormat{}, fmt.Errorf("hash and format %q: want 64 hexadecimal digits, with an s before them for a sequence", s)
+	}
+	if h.Hash, err = ParseHash(digits); err != nil {
+		return HashAndFormat{}, err
+	}
+	return h, nil
+}
+
+// MarshalText is the text form, see String.
+func (h HashAndFormat) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText reads what [ParseHashAndFormat] reads.
+func (h *HashAndFormat) UnmarshalText(b []byte) (err error) {
+	*h, err = ParseHashAndFormat(string(b))
+	return err
+}
+
+// AppendBinary appends the 33 bytes of iroh's binary form: the hash, then the format.
+func (h HashAndFormat) AppendBinary(b []byte) ([]byte, error) {
+	return append(append(b, h.Hash[:]...), byte(h.Format)), nil
+}
+
+// MarshalBinary is iroh's binary form, 33 bytes.
+func (h HashAndFormat) MarshalBinary() ([]byte, error) {
+	return h.AppendBinary(make([]byte, 0, HashSize+1))
+}
+
+// UnmarshalBinary reads iroh's binary form.
+func (h *HashAndFormat) UnmarshalBinary(b []byte) error {
+	if len(b) != HashSize+1 {
+		return fmt.Errorf("hash and format of %d bytes: want %d", len(b), HashSize+1)
+	}
+	f := Format(b[HashSize])
+	if f > SeqFormat {
+		return fmt.Errorf("blob format %d is unknown: want 0 (raw) or 1 (sequence of hashes)", f)
+	}
+	*h = HashAndFormat{Hash(b[:HashSize]), f}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/OpenArchive/save-dweb-go/blobs/bao"
 )
@@ -126,16 +127,18 @@ type Partial interface {
 // TempTag keeps a blob from collection until it is released. A nil TempTag keeps nothing.
 type TempTag struct {
 	HashAndFormat
+	once    sync.Once
 	release func()
 }
 
 // NewTempTag is a tag that calls release once, at its first Release. Stores make them.
-func NewTempTag(h HashAndFormat, release func()) *TempTag { return &TempTag{h, release} }
+func NewTempTag(h HashAndFormat, release func()) *TempTag {
+	return &TempTag{HashAndFormat: h, release: release}
+}
 
-// Release ends the tag's hold. Releasing twice, or a nil tag, does nothing.
+// Release ends the tag's hold. Releasing twice, or a nil tag, does nothing. It may be called from any goroutine.
 func (t *TempTag) Release() {
 	if t != nil && t.release != nil {
-		t.release()
-		t.release = nil
+		t.once.Do(t.release)
 	}
 }
