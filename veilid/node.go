@@ -39,8 +39,8 @@ type Node interface {
 
 // Attacher is a node's connection to the network.
 type Attacher interface {
-	Attach(ctx context.Context) error // ErrGeneric where it is attached already
-	Detach(ctx context.Context) error // ErrGeneric where it is not
+	Attach(ctx context.Context) error // no error where it is attached already
+	Detach(ctx context.Context) error // ErrGeneric where it is not attached
 	// AttachmentState is the latest state.
 	AttachmentState(ctx context.Context) (Attachment, error)
 	// WaitReady waits until routes and the DHT can be used, [Attachment.Ready], or ctx ends.

@@ -201,7 +201,7 @@ type Report struct {
 
 // OpenOptions are the choices of [RoutingContext.OpenDHTRecord].
 type OpenOptions struct {
-	Writer    KeyPair // zero: read only, or the owner where this node created the record
+	Writer    KeyPair // zero: read only, even where this node created the record
 	Rehydrate bool    // push the local copy back to the network in the background
 }
 

@@ -62,6 +62,8 @@ func (n *Node) ImportRemotePrivateRoute(ctx context.Context, blob []byte) (veili
 	switch {
 	case len(blob) == 0:
 		return veilid.RouteID{}, veilid.InvalidArgument("not deserializing empty private route blob", "blob", "")
+	case blob[0] == 0:
+		return veilid.RouteID{}, veilid.Errorf(veilid.ErrInternal, "no compatible crypto kinds in route")
 	case !ok || len(blob) < blobSize:
 		return veilid.RouteID{}, veilid.Errorf(veilid.ErrParse, "route blob of %d bytes is none of this network", len(blob))
 	}

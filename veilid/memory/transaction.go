@@ -65,27 +65,36 @@ func (n *Node) TransactDHTRecords(ctx context.Context, keys []veilid.RecordKey, 
 // finish ends the transaction without a trace. The caller holds the lock.
 func (tx *transaction) finish() { delete(tx.node.txs, tx) }
 
-// part waits as long as a command takes and finds the record. It returns with the lock held unless it fails.
-func (tx *transaction) part(ctx context.Context, key veilid.RecordKey, up, down int) (*txRecord, error) {
+// command waits as long as a command takes. Unless it fails it returns with the lock held.
+func (tx *transaction) command(ctx context.Context, up int) error {
 	n := tx.node
 	if err := n.check(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	if err := n.reach(ctx, up, down); err != nil {
-		return nil, err
+	if err := n.reach(ctx, up, 0); err != nil {
+		return err
 	}
 	n.net.mu.Lock()
-	var err error
-	part := tx.parts[key.Opaque()]
 	if _, alive := n.txs[tx]; !alive {
-		err = veilid.Errorf(veilid.ErrTransactionNotFound, "the transaction has ended")
-	} else if part == nil && !key.IsZero() {
-		err = veilid.InvalidArgument("record is not in the transaction", "record_key", key.String())
-	}
-	if err != nil {
 		n.net.mu.Unlock()
+		return errTxNotFound
 	}
-	return part, err
+	return nil
+}
+
+var errTxNotFound = veilid.Errorf(veilid.ErrTransactionNotFound, "the transaction has ended")
+
+// part is a command on one record.
+func (tx *transaction) part(ctx context.Context, key veilid.RecordKey, up int) (*txRecord, error) {
+	if err := tx.command(ctx, up); err != nil {
+		return nil, err
+	}
+	p := tx.parts[key.Opaque()]
+	if p == nil {
+		tx.node.net.mu.Unlock()
+		return nil, veilid.InvalidArgument("record is not in the transaction", "record_key", key.String())
+	}
+	return p, nil
 }
 
 // now is a subkey as the transaction sees it.
@@ -98,7 +107,7 @@ func (p *txRecord) now(subkey uint32) *value {
 
 // Get reads a subkey as it was at the beginning, or as the transaction changed it.
 func (tx *transaction) Get(ctx context.Context, key veilid.RecordKey, subkey uint32) (*veilid.ValueData, error) {
-	p, err := tx.part(ctx, key, 0, 0)
+	p, err := tx.part(ctx, key, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +124,7 @@ func (tx *transaction) Get(ctx context.Context, key veilid.RecordKey, subkey uin
 
 // Set changes a subkey within the transaction.
 func (tx *transaction) Set(ctx context.Context, key veilid.RecordKey, subkey uint32, data []byte, opts veilid.SetOptions) (*veilid.ValueData, error) {
-	p, err := tx.part(ctx, key, len(data), 0)
+	p, err := tx.part(ctx, key, len(data))
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +150,7 @@ func (tx *transaction) Set(ctx context.Context, key veilid.RecordKey, subkey uin
 
 // Inspect compares the local copy with the transaction's view.
 func (tx *transaction) Inspect(ctx context.Context, key veilid.RecordKey, subkeys veilid.SubkeyRanges, scope veilid.ReportScope) (veilid.Report, error) {
-	p, err := tx.part(ctx, key, 0, 0)
+	p, err := tx.part(ctx, key, 0)
 	if err != nil {
 		return veilid.Report{}, err
 	}
@@ -151,7 +160,7 @@ func (tx *transaction) Inspect(ctx context.Context, key veilid.RecordKey, subkey
 
 // Commit makes all changes, unless one of the records was changed by somebody else: then ErrTryAgain and no change.
 func (tx *transaction) Commit(ctx context.Context) error {
-	if _, err := tx.part(ctx, veilid.RecordKey{}, 0, 0); err != nil {
+	if err := tx.command(ctx, 0); err != nil {
 		return err
 	}
 	n := tx.node
@@ -184,7 +193,7 @@ func (tx *transaction) Rollback(ctx context.Context) error {
 	n.net.mu.Lock()
 	defer n.net.mu.Unlock()
 	if _, alive := n.txs[tx]; !alive {
-		return veilid.Errorf(veilid.ErrTransactionNotFound, "the transaction has ended")
+		return errTxNotFound
 	}
 	tx.finish()
 	return nil
