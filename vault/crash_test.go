@@ -225,3 +225,61 @@ func TestCrashBetweenFiles(t *testing.T) {
 	}
 	want(t, open(t, v.dir, cheap("p")), "second", map[string]string{"k": "v"})
 }
+
+// ownSource is a platform's key store, which may be out of order.
+type ownSource struct {
+	keys   map[string][32]byte
+	broken bool
+}
+
+func (*ownSource) Kind() string { return "own" }
+
+func (s *ownSource) Create(_ context.Context, name string) (key [32]byte, _ []byte, err error) {
+	key[0] = byte(len(s.keys) + 1)
+	s.keys[name] = key
+	return key, nil, nil
+}
+
+func (s *ownSource) Load(_ context.Context, name string, _ []byte) (key [32]byte, err error) {
+	key, ok := s.keys[name]
+	if !ok {
+		return key, ErrWrongKey
+	}
+	return key, nil
+}
+
+func (s *ownSource) Forget(_ context.Context, name string) error {
+	if s.broken {
+		return errors.New("out of order")
+	}
+	delete(s.keys, name)
+	return nil
+}
+
+// A former device key that its source cannot delete at once is deleted when the vault is opened again.
+func TestFormerKeyIsForgottenLater(t *testing.T) {
+	source := &ownSource{keys: map[string][32]byte{}, broken: true}
+	v := open(t, t.TempDir(), source)
+	put(t, v, "main", "k", "v")
+	if err := v.Rekey(t.Context(), source); err != nil {
+		t.Fatal(err)
+	}
+	if len(source.keys) != 2 {
+		t.Fatalf("%d keys, want the new and the former one", len(source.keys))
+	}
+	source.broken = false
+	v = reopen(t, v, source)
+	if _, ok := source.keys[v.keys.header.keyName()]; len(source.keys) != 1 || !ok {
+		t.Errorf("%d keys left, the vault's among them: %v", len(source.keys), ok)
+	}
+	want(t, v, "main", map[string]string{"k": "v"})
+	if _, err := Open(t.Context(), v.dir, Options{Wait: -1}); !errors.Is(err, ErrLocked) {
+		t.Errorf("second Open: %v", err)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), v.dir, Options{}); !errors.Is(err, ErrWrongKey) {
+		t.Errorf("without the program's source: %v, want ErrWrongKey", err)
+	}
+}

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/chacha20poly1305"
 
 	"github.com/OpenArchive/save-dweb-go/internal/kv"
 )
@@ -142,6 +144,35 @@ func TestTamperedEntries(t *testing.T) {
 	}
 	if _, err := v.Table("a").Get("x"); !errors.Is(err, ErrVersion) {
 		t.Errorf("newer entry: %v, want ErrVersion", err)
+	}
+}
+
+// An entry as its description says opens; one that is bound to less does not.
+func TestEntryFormat(t *testing.T) {
+	s := storedTable{ID: strings.Repeat("0a", idSize), Key: [keySize]byte{1}}
+	k, err := newTableKey(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, hidden := bytes.Repeat([]byte{0x0a}, idSize), k.hidden("key")
+	nonce := bytes.Repeat([]byte{9}, chacha20poly1305.NonceSizeX)
+	for name, tt := range map[string]struct {
+		ad, plain []byte
+		want      error
+	}{
+		"as described":          {slices.Concat([]byte{1}, id, hidden), []byte("\x03keyvalue"), nil},
+		"without version":       {slices.Concat(id, hidden), []byte("\x03keyvalue"), ErrTampered},
+		"without table":         {slices.Concat([]byte{1}, hidden), []byte("\x03keyvalue"), ErrTampered},
+		"without key":           {slices.Concat([]byte{1}, id), []byte("\x03keyvalue"), ErrTampered},
+		"of another key":        {slices.Concat([]byte{1}, id, hidden), []byte("\x03kevvalue"), ErrTampered},
+		"key longer than entry": {slices.Concat([]byte{1}, id, hidden), []byte("\x10keyvalue"), ErrCorrupt},
+		"nothing inside":        {slices.Concat([]byte{1}, id, hidden), nil, ErrCorrupt},
+	} {
+		sealed := slices.Concat([]byte{1}, nonce, k.aead.Seal(nil, nonce, tt.plain, tt.ad))
+		key, value, err := k.open(hidden, sealed)
+		if !errors.Is(err, tt.want) || tt.want == nil && (err != nil || key != "key" || string(value) != "value") {
+			t.Errorf("%s: %q, %q, %v, want %v", name, key, value, err, tt.want)
+		}
 	}
 }
 

@@ -71,3 +71,25 @@ func TestTamperV1(t *testing.T) {
 		t.Errorf("cut: %v, want ErrTampered", err)
 	}
 }
+
+// A read that fails leaves nothing behind that a later read could take for plaintext.
+func TestFailedReadLeavesCacheGood(t *testing.T) {
+	plain := pattern(3 * chunkSize)
+	b := sealAll(t, secretOf(1), plain, true)
+	b[29+sealedSize+7] ^= 1
+	f, err := OpenFile(secretOf(1), bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 10)
+	for _, off := range []int64{5, chunkSize + 5, 5, chunkSize + 5, 2*chunkSize + 5} {
+		bad := off/chunkSize == 1
+		n, err := f.ReadAt(p, off)
+		if bad && (n != 0 || !errors.Is(err, ErrTampered)) {
+			t.Errorf("%d bytes at %d, %v, want ErrTampered", n, off, err)
+		}
+		if !bad && (err != nil || !bytes.Equal(p, plain[off:off+10])) {
+			t.Errorf("at %d: %x, %v, want %x", off, p, err, plain[off:off+10])
+		}
+	}
+}
