@@ -27,6 +27,10 @@ var (
 	ErrLegacyPeer = errors.New("peer speaks only the tunnels of the Rust app")
 	// ErrAway: the member has withdrawn its route.
 	ErrAway = errors.New("member is away")
+	// ErrUnknownGroup: the group was not added to the exchange.
+	ErrUnknownGroup = errors.New("group is not known to the exchange")
+	// ErrClosed: the exchange is closed.
+	ErrClosed = errors.New("exchange is closed")
 )
 
 // GroupID names a group: its record's key.
@@ -39,6 +43,7 @@ type Group struct {
 	Visible func(h blobs.Hash) bool   // whether members may have this blob; called often, must be quick
 	OnNews  func(from string, n News) // news that a member sent; called in order, must not block
 	Greet   func() Greeting           // what we tell others in HELLO
+	OnHello func(Greeting, []byte)    // a member said HELLO, with its route blob; may be nil, must not block
 }
 
 // Greeting is what a HELLO tells about a device.
@@ -88,7 +93,7 @@ type ProviderProgress struct {
 	Bytes    uint64
 	InFlight int
 	RTT      time.Duration
-	State    string // "active", "suspended", "missing", "denied", "liar", "legacy", "away"
+	State    string // "connecting", "active", "suspended", "missing", "denied", "liar", "legacy", "away"
 }
 
 // Config is what New needs; zero limits mean the defaults.
@@ -100,60 +105,26 @@ type Config struct {
 	MaxBlob uint64                 // largest blob to fetch; 0: 64 GiB
 	MaxRate float64                // bytes per second in each direction; 0: none
 	Log     *slog.Logger
+
+	// MaxInFlight bounds the answers that are asked for or not yet stored, over all transfers, in bytes; 0: 32 MiB.
+	MaxInFlight int
+	// Legacy takes calls on our route that are not of this protocol, such as the Rust app's tunnels. It reports whether
+	// it will answer; otherwise the call is refused as the Rust app would. Called in order, must not block; may be nil.
+	Legacy func(*veilid.AppCall) bool
 }
 
-// Exchange serves the groups' blobs on one private route and fetches blobs from others.
-type Exchange struct{}
-
-// New makes an exchange; Start lets it work.
-func New(cfg Config) (*Exchange, error) { panic("") }
-
-// Start allocates our private route, and a new one whenever it dies, and answers calls until Close.
-func (x *Exchange) Start(ctx context.Context) error { panic("") }
-
-// Close stops serving, ends transfers (what arrived is kept) and releases our route.
-func (x *Exchange) Close() error { panic("") }
-
-// Route is our private route, if there is one now.
-func (x *Exchange) Route() (veilid.RouteBlob, bool) { panic("") }
-
-// AddGroup begins to serve a group, or replaces what was said of it.
-func (x *Exchange) AddGroup(g Group) { panic("") }
-
-// RemoveGroup ends serving a group.
-func (x *Exchange) RemoveGroup(id GroupID) { panic("") }
-
-// Fetch brings a blob into the store, from many providers at once, and returns when it is complete. While nobody can
-// be reached it waits and tries again, until ctx ends. Two fetches of one hash share one transfer. It returns a
-// temporary tag that keeps the blob until it is released.
-func (x *Exchange) Fetch(ctx context.Context, req Request) (*blobs.TempTag, error) { panic("") }
-
-// FetchSmall brings many blobs into the store whose sizes are known, several in one answer where they are small.
-func (x *Exchange) FetchSmall(ctx context.Context, req Request, hashes []blobs.Hash, sizes []uint64) ([]*blobs.TempTag, error) {
-	panic("")
+// State is how the exchange does.
+type State struct {
+	Route    veilid.RouteBlob // zero while there is none
+	Since    time.Time        // when the route, or its absence, began
+	Degraded string           // why others cannot reach us; empty while they can
+	Attached bool             // what the node last said of itself
 }
-
-// Ping is the round-trip time of a call to a peer.
-func (x *Exchange) Ping(ctx context.Context, g GroupID, p Peer) (time.Duration, error) { panic("") }
-
-// Hello exchanges greetings with a peer, and tells it our route.
-func (x *Exchange) Hello(ctx context.Context, g GroupID, p Peer) (Greeting, error) { panic("") }
 
 // Held is a peer's answer about one blob.
 type Held struct {
 	Hash     blobs.Hash
 	Complete bool
-	Size     uint64
+	Size     uint64     // of a partial blob 0 where it is not proven
 	Have     bao.Ranges // of a partial blob
 }
-
-// Have asks a peer which of these blobs it holds, wholly or in part; the answer runs parallel to the question.
-func (x *Exchange) Have(ctx context.Context, g GroupID, p Peer, hashes []blobs.Hash) ([]Held, error) {
-	panic("")
-}
-
-// SendNews tells peers that our repo has changed. It is a hint: arrival is not confirmed.
-func (x *Exchange) SendNews(ctx context.Context, g GroupID, to []Peer, n News) error { panic("") }
-
-// Transfers lists the transfers that run.
-func (x *Exchange) Transfers() []Progress { panic("") }

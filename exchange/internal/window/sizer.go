@@ -1,0 +1,59 @@
+package window
+
+// levels are the chunks of 1 KiB that one READ asks for. 30 fill an answer; 15 and 7 survive on ways that lose one
+// datagram in a hundred, where an answer of 30 loses one in four.
+var levels = [...]int{30, 15, 7}
+
+const (
+	sizeSample = 32   // results before a judgement
+	sizeTrial  = 64   // results at a smaller size before it is judged
+	sizeLoss   = 0.2  // loss from which a smaller size is tried
+	sizeGood   = 0.05 // loss below which the larger size is tried again
+	sizeHold   = 512  // results during which a useless trial is not repeated
+)
+
+// sizer chooses the size of messages. It keeps a smaller size only where that lowers the loss.
+type sizer struct {
+	level   int
+	n, lost int
+	before  float64 // loss at the larger size
+	hold    int
+}
+
+func (s *sizer) chunks() int { return levels[s.level] }
+
+func (s *sizer) result(level int, lost bool) {
+	s.hold = max(0, s.hold-1)
+	if level != s.level {
+		return // asked before the size changed
+	}
+	s.n++
+	if lost {
+		s.lost++
+	}
+	p := float64(s.lost) / float64(s.n)
+	switch {
+	case s.level > 0 && s.n >= sizeTrial:
+		switch {
+		case p > 0.6*s.before:
+			s.hold = sizeHold
+			s.set(s.level-1, 0)
+		case p < sizeGood:
+			s.set(s.level-1, 0)
+		case p >= sizeLoss && s.level < len(levels)-1 && s.hold == 0:
+			s.set(s.level+1, p)
+		default:
+			s.n, s.lost = 0, 0
+		}
+	case s.level == 0 && s.n >= sizeSample:
+		if p >= sizeLoss && s.hold == 0 {
+			s.set(1, p)
+		} else {
+			s.n, s.lost = 0, 0
+		}
+	}
+}
+
+func (s *sizer) set(level int, before float64) {
+	s.level, s.n, s.lost, s.before = level, 0, 0, before
+}
