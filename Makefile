@@ -43,7 +43,7 @@ vuln: ## known vulnerabilities of what we use, where the data base is reachable
 
 cross: ## compile for the other systems that the product runs on
 	for target in linux/arm64 android/arm64 darwin/arm64 windows/amd64; do \
-		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build ./... || { echo "does not build for $$target"; exit 1; }; \
+		CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/} $(GO) build $$($(GO) list ./... | grep -v /interop/) || { echo "does not build for $$target"; exit 1; }; \
 	done
 
 ci: ## everything that has to pass before a change lands

@@ -81,9 +81,11 @@ func Start(t testing.TB, n int) *Lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
+		if _, err := os.Stat(l.dir); t.Failed() && err == nil {
 			for k := range n {
-				t.Logf("end of the log of node %d:\n%s", k+1, l.Log(k+1, 15))
+				if text := l.Log(k+1, 15); text != "" { // a node says little unless something is wrong
+					t.Logf("end of the log of node %d:\n%s", k+1, text)
+				}
 			}
 		}
 		if err := l.Close(); err != nil {
