@@ -14,10 +14,13 @@ var errSecretText = errors.New("a secret is not marshalled: call Reveal")
 type secret32 struct {
 	_    [0]func()
 	kind CryptoKind
-	p    *[KeySize]byte // a pointer, because fmt prints the bytes of an array in somebody's unexported field
+	p    **[KeySize]byte // because in somebody's unexported field fmt prints an array, and what one pointer points to
 }
 
-func newSecret(k CryptoKind, v [KeySize]byte) secret32 { return secret32{kind: k, p: &v} }
+func newSecret(k CryptoKind, v [KeySize]byte) secret32 {
+	p := &v
+	return secret32{kind: k, p: &p}
+}
 
 // The typed keys that are secret.
 type (
@@ -50,7 +53,7 @@ func (s secret32) Kind() CryptoKind { return s.kind }
 // Bytes is a copy of the secret's 32 bytes.
 func (s secret32) Bytes() (b [KeySize]byte) {
 	if s.p != nil {
-		b = *s.p
+		b = **s.p
 	}
 	return b
 }
