@@ -427,7 +427,7 @@ func (c *call) end(o outcome, bytes int, whole bool, retry time.Duration, why er
 	}
 	switch o {
 	case callAnswered:
-		l.win.Ack(now, c.ticket, bytes, whole)
+		l.win.Ack(now, c.ticket, whole)
 		l.answered(now)
 	case callBusy:
 		l.win.Busy(now, c.ticket)

@@ -15,6 +15,10 @@ func (t *transfer) feedAll() {
 	for _, p := range t.provs {
 		t.feed(p)
 	}
+	if end := t.known && t.queue.IsEmpty(); end != t.endgame {
+		t.endgame = end
+		poke(t.wake) // from now on the clock counts
+	}
 }
 
 // settle looks whether everything is there once nothing is left to ask. Chunks of groups that never became whole may

@@ -15,10 +15,10 @@ import (
 
 // Paces of a transfer.
 const (
-	probeChunks  = 28                     // of the first READs, which ask the last chunk too
-	activePoll   = 2 * time.Second        // how often the peers are asked for while something moves
-	parkedPoll   = 5 * time.Second        // and while nothing does
-	endgameTick  = 100 * time.Millisecond // how often late answers are looked for at the end
+	probeChunks  = 28                    // of the first READs, which ask the last chunk too
+	activePoll   = 2 * time.Second       // how often the peers are asked for while something moves
+	parkedPoll   = 5 * time.Second       // and while nothing does
+	endgameTick  = 50 * time.Millisecond // how often late answers are looked for at the end
 	progressTick = 200 * time.Millisecond
 	minReask     = 2 * time.Second // until a provider that lacks chunks is asked again; doubles
 	maxReask     = time.Minute
@@ -50,6 +50,7 @@ type transfer struct {
 	known    bool // the size is proven
 	size     uint64
 	queue    work.Queue
+	endgame  bool     // everything is asked
 	flying   []*piece // in the order in which they were sent
 	provs    []*provider
 	byKey    map[linkKey]*provider
@@ -232,7 +233,7 @@ func (t *transfer) turn() (next time.Time, over bool) {
 		sooner(p.l.wakeAt())
 	}
 	sooner(t.rateAt)
-	if !idle && t.known && t.queue.IsEmpty() {
+	if !idle && t.endgame {
 		sooner(now.Add(endgameTick))
 	}
 	return next, false

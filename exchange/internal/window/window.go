@@ -36,6 +36,12 @@ const (
 	lossSample   = 32
 )
 
+const (
+	roundSamples = 8                // that tell a queue from jitter
+	startGain    = 2.9              // of slow start: enough not to hold up doubling
+	forget       = 10 * time.Second // of silence, after which the window is doubted
+)
+
 // Ticket is a call in flight.
 type Ticket struct {
 	seq  uint64
@@ -60,15 +66,16 @@ type Controller struct {
 
 	round struct {
 		start   time.Time
-		seq     uint64 // only calls sent since the round began tell of its queue
 		samples int
 		min     time.Duration
-		bytes   uint64
+		acks    int
 		full    bool
 	}
-	rate   float64 // of the former round, bytes per second
-	stale  int     // rounds of slow start in which the rate did not grow
-	lastly time.Time
+	stale int // rounds of slow start in which more calls brought only a queue
+	rate  float64
+	last  time.Time // last answer
+	cutAt time.Time
+	after uint64 // calls from here on were sent after the last cut, and tell of the queue since
 
 	lost, acked int // since the last judgement of loss
 	tolerance   float64
@@ -117,6 +124,11 @@ func (c *Controller) Send(now time.Time) Ticket {
 	if c.round.start.IsZero() {
 		c.newRound(now)
 	}
+	if c.inFlight == 0 && c.answered && now.Sub(c.last) > forget {
+		c.size = min(c.size, max(c.size/2, initial)) // the way may have changed
+		c.slowStart, c.stale, c.rate = true, 0, 0
+		c.newRound(now)
+	}
 	c.inFlight++
 	t := Ticket{seq: c.next, at: now, full: 4*c.inFlight >= 3*int(c.size), size: c.sizer.level}
 	c.next++
@@ -126,9 +138,9 @@ func (c *Controller) Send(now time.Time) Ticket {
 // Cancel takes back a call whose answer nobody waits for.
 func (c *Controller) Cancel(Ticket) { c.inFlight-- }
 
-// Ack counts an answer of so many bytes. whole says that the call asked as much as its size allowed: short answers
-// travel faster and would mislead.
-func (c *Controller) Ack(now time.Time, t Ticket, bytes int, whole bool) {
+// Ack counts an answer. whole says that the call asked as much as its size allowed: short answers travel faster and
+// would mislead.
+func (c *Controller) Ack(now time.Time, t Ticket, whole bool) {
 	c.inFlight--
 	rtt := max(now.Sub(t.at), time.Microsecond)
 	if !c.answered {
@@ -143,19 +155,20 @@ func (c *Controller) Ack(now time.Time, t Ticket, bytes int, whole bool) {
 		c.base = min(c.base, rtt)
 	}
 	c.acked++
-	c.round.bytes += uint64(bytes)
+	c.last = now
+	c.round.acks++
 	c.sizer.result(t.size, false)
 	c.judgeLoss(now)
 	if c.slowStart && t.full {
 		c.size = min(c.size+1, Max)
 	}
-	if t.seq < c.round.seq || !whole {
+	if t.seq < c.after || !whole {
 		return
 	}
 	c.round.full = c.round.full || t.full
 	c.round.samples++
 	c.round.min = min(c.round.min, rtt)
-	if c.round.samples >= min(max(int(c.size)/2, 1), 32) {
+	if c.round.samples >= min(max(int(c.size)/2, 1), roundSamples) && now.Sub(c.round.start) >= c.base {
 		c.endRound(now)
 	}
 }
@@ -175,17 +188,19 @@ func (c *Controller) Busy(now time.Time, t Ticket) {
 }
 
 func (c *Controller) newRound(now time.Time) {
-	c.round.start, c.round.seq = now, c.next
+	c.round.start = now
 	c.round.samples, c.round.min = 0, time.Hour
-	c.round.bytes, c.round.full = 0, false
+	c.round.acks, c.round.full = 0, false
 }
 
+// endRound draws the conclusions from the answers of about one round trip.
 func (c *Controller) endRound(now time.Time) {
 	r := c.round
 	c.newRound(now)
-	rate := float64(r.bytes) / max(now.Sub(r.start), time.Microsecond).Seconds()
+	rate := float64(r.acks) / max(now.Sub(r.start), time.Microsecond).Seconds()
 	grown := rate > 1.15*c.rate
 	c.rate = rate
+	clear := r.min < c.base+c.base/10+5*time.Millisecond
 	switch {
 	case r.min > queue(c.base):
 		if c.size <= low { // too few calls to queue behind each other: the way itself has become longer
@@ -193,25 +208,32 @@ func (c *Controller) endRound(now time.Time) {
 			return
 		}
 		c.cut(now, r.start, max(0.5, float64(noQueue(c.base))/float64(r.min)))
-	case c.slowStart:
-		// A queue begins to form and more calls bring nothing more.
-		if grown || r.min < c.base+c.base/10+5*time.Millisecond {
+	case c.slowStart && r.full:
+		// While the window doubles with each round trip, answers come at half the pace that it allows. Far below
+		// that the way is full already, though its queue has not been seen yet.
+		if most := max(startGain*rate*noQueue(c.base).Seconds(), 2*initial); c.size > most {
+			c.size, c.slowStart = most, false
+			return
+		}
+		if grown || clear {
 			c.stale = 0
 		} else if c.stale++; c.stale >= 2 {
 			c.slowStart = false
 		}
-	case r.full && r.min < noQueue(c.base) && c.cuts == 0:
-		c.size = min(c.size+max(1, c.size/8), Max)
+	case r.full && c.cuts == 0 && clear:
+		c.size = min(c.size+max(1, c.size/4), Max)
+	case r.full && c.cuts == 0 && r.min < noQueue(c.base):
+		c.size = min(c.size+max(1, c.size/16), Max)
 	}
 }
 
 // cut makes the window smaller, once for all the calls that were in flight together.
 func (c *Controller) cut(now, sent time.Time, by float64) bool {
 	c.slowStart = false
-	if sent.Before(c.lastly) {
+	if sent.Before(c.cutAt) {
 		return false
 	}
-	c.lastly = now
+	c.cutAt, c.after = now, c.next
 	c.size = max(c.size*by, floor)
 	return true
 }
@@ -220,7 +242,7 @@ func (c *Controller) cut(now, sent time.Time, by float64) bool {
 // more tolerance keeps the window open.
 func (c *Controller) judgeLoss(now time.Time) {
 	n := c.lost + c.acked
-	if n < lossSample && c.lost < lossSample/2 {
+	if n < max(lossSample, int(c.size)) && c.lost < lossSample/2 {
 		return
 	}
 	p := float64(c.lost) / float64(n)
