@@ -108,16 +108,18 @@ func buildManifest(secret veilid.SharedSecret, repo veilid.OpaqueRecordKey, vers
 	if m.sealed, err = sealValue(secret, manifestContext, repo, entries); err != nil {
 		return manifest{}, err
 	}
-	names, hashes := []string{manifestName}, []blobs.Hash{blobs.Sum(m.sealed)}
+	c := blobs.Collection{{Name: manifestName, Hash: blobs.Sum(m.sealed)}}
 	p := pointer{Version: version, Count: uint64(len(entries))}
 	for i, e := range entries {
-		names, hashes = append(names, strconv.Itoa(i)), append(hashes, e.Blob)
+		c = append(c, blobs.Entry{Name: strconv.Itoa(i), Hash: e.Blob})
 		p.Bytes += e.Size
 	}
-	if m.meta, m.root, err = blobs.Collection(names, hashes); err != nil {
+	meta, seq, err := c.Encode()
+	if err != nil {
 		return manifest{}, fmt.Errorf("collection: %w", err)
 	}
-	p.Root, p.Meta, p.Manifest = blobs.Sum(m.root), blobs.Sum(m.meta), hashes[0]
+	m.meta, m.root = meta, seq.Bytes()
+	p.Root, p.Meta, p.Manifest = seq.Hash(), blobs.Sum(m.meta), c[0].Hash
 	p.MetaSize, p.ManifestSize = uint64(len(m.meta)), uint64(len(m.sealed))
 	m.pointer = p
 	return m, nil

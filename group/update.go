@@ -151,7 +151,7 @@ func (r *Repo) adoptLegacy(ctx context.Context, collection blobs.Hash, entries [
 	for _, e := range entries {
 		hashes = append(hashes, e.Blob)
 	}
-	tag, _, err := r.g.d.Store.Add(ctx, bytes.NewReader(blobs.EncodeHashSeq(hashes)))
+	tag, _, err := r.g.d.Store.Add(ctx, bytes.NewReader(blobs.NewHashSeq(hashes...).Bytes()))
 	if err != nil {
 		return err
 	}
