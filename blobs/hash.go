@@ -108,34 +108,19 @@ func ParseHashAndFormat(s string) (h HashAndFormat, err error) {
 	return h, nil
 }
 
-// MarshalText is the text form, see String.
-func (h HashAndFormat) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
-
-// UnmarshalText reads what [ParseHashAndFormat] reads.
-func (h *HashAndFormat) UnmarshalText(b []byte) (err error) {
-	*h, err = ParseHashAndFormat(string(b))
-	return err
+// Bytes is iroh's binary form, 33 bytes: the hash, then the format.
+func (h HashAndFormat) Bytes() []byte {
+	return append(h.Hash[:len(h.Hash):len(h.Hash)], byte(h.Format))
 }
 
-// AppendBinary appends the 33 bytes of iroh's binary form: the hash, then the format.
-func (h HashAndFormat) AppendBinary(b []byte) ([]byte, error) {
-	return append(append(b, h.Hash[:]...), byte(h.Format)), nil
-}
-
-// MarshalBinary is iroh's binary form, 33 bytes.
-func (h HashAndFormat) MarshalBinary() ([]byte, error) {
-	return h.AppendBinary(make([]byte, 0, HashSize+1))
-}
-
-// UnmarshalBinary reads iroh's binary form.
-func (h *HashAndFormat) UnmarshalBinary(b []byte) error {
+// HashAndFormatFromBytes reads iroh's binary form.
+func HashAndFormatFromBytes(b []byte) (HashAndFormat, error) {
 	if len(b) != HashSize+1 {
-		return fmt.Errorf("hash and format of %d bytes: want %d", len(b), HashSize+1)
+		return HashAndFormat{}, fmt.Errorf("hash and format of %d bytes: want %d: %w", len(b), HashSize+1, ErrFormat)
 	}
 	f := Format(b[HashSize])
 	if f > SeqFormat {
-		return fmt.Errorf("blob format %d is unknown: want 0 (raw) or 1 (sequence of hashes)", f)
+		return HashAndFormat{}, fmt.Errorf("blob format %d: want 0 (raw) or 1 (sequence of hashes): %w", f, ErrFormat)
 	}
-	*h = HashAndFormat{Hash(b[:HashSize]), f}
-	return nil
+	return HashAndFormat{Hash(b[:HashSize]), f}, nil
 }

@@ -77,7 +77,7 @@ func (e *encoder) walk(n node, want cv) error {
 		if err := readAt(e.src.Data, data, off); err != nil {
 			return fmt.Errorf("read group at chunk %d: %w", n.first, err)
 		}
-		return e.inside(n, data, want)
+		return e.whole(n, data, want)
 	}
 	left, right, err := e.pairs.at(n.index)
 	if err != nil {
@@ -96,34 +96,45 @@ func (e *encoder) walk(n node, want cv) error {
 	return e.walk(r, right)
 }
 
-// inside writes what is selected of a group, whose data this is, or of a node below it.
-func (e *encoder) inside(n node, data []byte, want cv) error {
-	cover := e.sel.cover(n.first, n.end)
-	if cover == none {
+// whole writes what is selected of a group, or of a whole blob that is not larger.
+func (e *encoder) whole(n node, data []byte, want cv) error {
+	cut := e.sel.cover(n.first, n.end) == part
+	if cut || !e.src.Trust {
+		top := e.leaf.leafNode(data, n.first, n.isRoot(e.src.Size))
+		if guts.ChainingValue(top) != want {
+			return fmt.Errorf("data at chunk %d: %w", n.first, ErrMismatch)
+		}
+		if cut {
+			return e.halves(n, data, top)
+		}
+	}
+	_, err := e.w.Write(data)
+	return err
+}
+
+// halves writes what is selected of a node within a group: its pair, which the block of its tree node holds, and what
+// is below.
+func (e *encoder) halves(n node, data []byte, top guts.Node) error {
+	if err := e.writePair(cv(top.Block[:8]), cv(top.Block[8:])); err != nil {
+		return err
+	}
+	left, right := n.children()
+	at := left.chunks() * ChunkSize
+	if err := e.inside(left, data[:at]); err != nil {
+		return err
+	}
+	return e.inside(right, data[at:])
+}
+
+func (e *encoder) inside(n node, data []byte) error {
+	switch e.sel.cover(n.first, n.end) {
+	case none:
 		return nil
-	}
-	if cover == full && e.src.Trust {
+	case full:
 		_, err := e.w.Write(data)
 		return err
 	}
-	inner := e.leaf.leafNode(data, n.first, n.isRoot(e.src.Size))
-	if guts.ChainingValue(inner) != want {
-		return fmt.Errorf("data at chunk %d: %w", n.first, ErrMismatch)
-	}
-	if cover == full {
-		_, err := e.w.Write(data)
-		return err
-	}
-	left, right := cv(inner.Block[:8]), cv(inner.Block[8:])
-	if err := e.writePair(left, right); err != nil {
-		return err
-	}
-	l, r := n.children()
-	cut := l.chunks() * ChunkSize
-	if err := e.inside(l, data[:cut], left); err != nil {
-		return err
-	}
-	return e.inside(r, data[cut:], right)
+	return e.halves(n, data, e.leaf.leafNode(data, n.first, false))
 }
 
 func (e *encoder) writePair(left, right cv) error {
