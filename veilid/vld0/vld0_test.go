@@ -248,7 +248,7 @@ func TestCiphers(t *testing.T) {
 			f()
 		}()
 	}
-	if sys.RandomNonce() == sys.RandomNonce() || sys.RandomSharedSecret().Equal(sys.RandomSharedSecret()) {
+	if n1, n2 := sys.RandomNonce(), sys.RandomNonce(); n1 == n2 || sys.RandomSharedSecret().Equal(sys.RandomSharedSecret()) {
 		t.Error("random values repeat")
 	}
 }
