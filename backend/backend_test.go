@@ -75,6 +75,7 @@ func TestOffline(t *testing.T) {
 		defer b.stop()
 		a.put(ga, "before", []byte("0"))
 		w.eventually("published", ga.Published)
+		w.eventually("a sees b", func() bool { return len(ga.Members()) == 2 })
 		a.node.SetOnline(false)
 		w.eventually("a is offline", func() bool { return !a.State().Ready })
 		f := a.put(ga, "meanwhile", []byte("1"))
@@ -270,6 +271,9 @@ func TestJoinTogether(t *testing.T) {
 			wg.Go(func() { gs[i] = ds[i].join(ga) })
 		}
 		wg.Wait()
+		if t.Failed() {
+			return
+		}
 		for i, g := range append(gs, ga) {
 			w.eventually(fmt.Sprintf("device %d sees all", i), func() bool { return len(g.Members()) == n+1 })
 		}
@@ -560,8 +564,10 @@ func TestPing(t *testing.T) {
 func TestEvents(t *testing.T) {
 	inWorld(t, func(w *world) {
 		a := w.device("a")
+		w.eventually("ready", func() bool { return a.State().Ready })
 		g := a.create("Group")
 		a.put(g, "f", []byte("x"))
+		w.eventually("published", g.Published)
 		evs, err := a.Events(w.ctx(), 0)
 		if err != nil {
 			t.Fatal(err)

@@ -93,7 +93,6 @@ func (w *world) ctx() context.Context { return w.t.Context() }
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
 	for range 600 {
-		synctest.Wait()
 		if ok() {
 			return
 		}

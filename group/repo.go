@@ -27,6 +27,7 @@ type Repo struct {
 	index   map[blobs.Hash]struct{}
 	problem error // why its files cannot be read; nil: they can
 	gone    bool  // no slot of the group names it any more
+	listing *listing
 
 	// Of the own repo only:
 	name      string

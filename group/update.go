@@ -38,7 +38,9 @@ func (r *Repo) update(ctx context.Context) error {
 	}
 	errs = append(errs, r.fetchFiles(ctx))
 	err := errors.Join(errs...)
-	r.setProblem(err)
+	if err != nil {
+		r.setProblem(err)
+	}
 	return err
 }
 
@@ -58,19 +60,89 @@ func (r *Repo) changed(subkeys []uint32) {
 	}
 }
 
-// fetchFiles reads the manifest that the record names, unless its files are listed already.
+// fetchPatience is how long a pass waits for a manifest; after that it arrives in the background.
+const fetchPatience = 8 * time.Second
+
+// errOnItsWay is a repo's problem while its list of files is fetched.
+var errOnItsWay = errors.New("the list of files is on its way")
+
+// listing is a manifest or legacy collection that is being fetched.
+type listing struct {
+	root   blobs.Hash
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error // once done
+}
+
+// fetchFiles brings the list of files that the record names, unless it is shown already.
 func (r *Repo) fetchFiles(ctx context.Context) error {
-	sealed := r.rec.value(pointerSubkey)
-	if len(sealed) == 0 {
-		return r.fetchLegacy(ctx)
+	root, fetch, err := r.wantedList()
+	if err != nil || root == (blobs.Hash{}) || root == r.Root() {
+		return err
 	}
-	var p pointer
-	if err := openValue(r.g.keys.Secret, pointerContext, r.id, sealed, &p); err != nil {
-		return fmt.Errorf("pointer: %w", err)
+	l := r.startListing(root, fetch)
+	select {
+	case <-l.done:
+		return l.err
+	case <-time.After(fetchPatience):
+		return nil // its end wakes the worker; there is nothing to retry
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	if p.Root == r.Root() {
-		return nil
+}
+
+// wantedList is what the record names now, and how to bring it here.
+func (r *Repo) wantedList() (blobs.Hash, func(context.Context) error, error) {
+	if sealed := r.rec.value(pointerSubkey); len(sealed) > 0 {
+		var p pointer
+		if err := openValue(r.g.keys.Secret, pointerContext, r.id, sealed, &p); err != nil {
+			return blobs.Hash{}, nil, fmt.Errorf("pointer: %w", err)
+		}
+		return p.Root, func(ctx context.Context) error { return r.fetchList(ctx, p) }, nil
 	}
+	b := r.rec.value(legacySubkey)
+	if len(b) == 0 {
+		return blobs.Hash{}, nil, nil
+	}
+	h, err := decodeLegacyHash(b)
+	return h, func(ctx context.Context) error { return r.fetchLegacy(ctx, h) }, err
+}
+
+// startListing fetches a list in the background, instead of an older one that may still be on its way.
+func (r *Repo) startListing(root blobs.Hash, fetch func(context.Context) error) *listing {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if l := r.listing; l != nil {
+		if l.root == root {
+			return l
+		}
+		l.cancel()
+	}
+	ctx, cancel := context.WithCancel(r.g.worker.ctx)
+	l := &listing{root: root, cancel: cancel, done: make(chan struct{})}
+	r.listing, r.problem = l, errOnItsWay
+	r.g.worker.wg.Go(func() {
+		defer cancel()
+		l.err = fetch(ctx)
+		replaced := false
+		r.mu.Lock()
+		if replaced = r.listing != l; !replaced {
+			r.listing, r.problem = nil, l.err
+		}
+		r.mu.Unlock()
+		if replaced {
+			l.err = nil // what replaced it tells how it goes
+		} else if l.err != nil && ctx.Err() == nil {
+			r.g.d.Log.Debug("list of files", "repo", short(r.id), "err", l.err)
+			r.g.touchLater(r.id)
+		}
+		close(l.done)
+	})
+	return l
+}
+
+// fetchList brings a manifest and shows its files.
+func (r *Repo) fetchList(ctx context.Context, p pointer) error {
 	tags, err := r.g.fetchManifest(ctx, p)
 	if err != nil {
 		return err
@@ -85,13 +157,11 @@ func (r *Repo) fetchFiles(ctx context.Context) error {
 	return r.adopt(ctx, entries, p)
 }
 
-// fetchManifest brings the three blobs of a manifest to this device.
+// fetchManifest brings the three blobs of a manifest to this device. It waits for members that are away.
 func (g *Group) fetchManifest(ctx context.Context, p pointer) ([]*blobs.TempTag, error) {
 	if p.Count > maxFiles || p.ManifestSize > maxManifest || p.MetaSize > maxManifest {
 		return nil, fmt.Errorf("%w pointer: %d files in %d bytes is more than can be listed", ErrMalformed, p.Count, p.ManifestSize)
 	}
-	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
-	defer cancel()
 	tags, err := g.d.Exchange.FetchSmall(ctx, g.request(),
 		[]blobs.Hash{p.Root, p.Meta, p.Manifest}, []uint64{p.rootSize(), p.MetaSize, p.ManifestSize})
 	if err != nil {
@@ -114,18 +184,8 @@ func (r *Repo) adopt(ctx context.Context, entries []entry, p pointer) error {
 	return nil
 }
 
-// fetchLegacy reads the collection of a member that uses the Rust app.
-func (r *Repo) fetchLegacy(ctx context.Context) error {
-	b := r.rec.value(legacySubkey)
-	if len(b) == 0 {
-		return nil
-	}
-	h, err := decodeLegacyHash(b)
-	if err != nil || h == r.Root() {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, fetchLimit)
-	defer cancel()
+// fetchLegacy brings the collection of a member that uses the Rust app, and shows its files.
+func (r *Repo) fetchLegacy(ctx context.Context, h blobs.Hash) error {
 	req := r.g.request()
 	req.Hash, req.MaxSize = h, maxLegacyCollection
 	tag, err := r.g.d.Exchange.Fetch(ctx, req)

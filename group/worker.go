@@ -16,12 +16,11 @@ import (
 
 // Timing of the worker.
 const (
-	reconcileEvery = 5 * time.Minute  // whatever watches and news tell
-	retryFirst     = time.Second      // after a failed pass, doubling
-	retryMost      = time.Minute      // ... up to this
-	passLimit      = 2 * time.Minute  // of one pass: a network that never answers must not hold it up for ever
-	recheckSlot    = 5 * time.Second  // after taking a slot: others may have taken it at the same time
-	fetchLimit     = 45 * time.Second // of one manifest in one pass
+	reconcileEvery = 5 * time.Minute // whatever watches and news tell
+	retryFirst     = time.Second     // after a failed pass, doubling
+	retryMost      = time.Minute     // ... up to this
+	passLimit      = 2 * time.Minute // of one pass: a network that never answers must not hold it up for ever
+	recheckSlot    = 5 * time.Second // after taking a slot: others may have taken it at the same time
 	parallelRepos  = 8
 )
 
@@ -29,6 +28,8 @@ const (
 // publishing what was written. Its fields are guarded by mu.
 type worker struct {
 	wake chan struct{}
+	ctx  context.Context // of the present Run
+	wg   sync.WaitGroup  // what Run waits for
 
 	mu      sync.Mutex
 	dirty   map[veilid.OpaqueRecordKey]bool // records to read again
@@ -82,6 +83,8 @@ func (g *Group) takeDirty(id veilid.OpaqueRecordKey) bool {
 
 // Run does the group's work in the network until ctx ends.
 func (g *Group) Run(ctx context.Context) {
+	g.worker.ctx = ctx
+	defer g.worker.wg.Wait()
 	g.touchAll()
 	retry := retryFirst
 	timer := time.NewTimer(0)
@@ -160,8 +163,14 @@ func (g *Group) pass(ctx context.Context) error {
 	g.worker.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, passLimit)
 	defer cancel()
-	err := g.passGroup(ctx)
-	err = errors.Join(err, g.passRepos(ctx))
+	var errs []error
+	if own := g.Own(); own != nil { // first its record, then the slot that leads others to it
+		if err := own.publish(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("own repo: %w", err))
+		}
+	}
+	errs = append(errs, g.passGroup(ctx), g.passRepos(ctx))
+	err := errors.Join(errs...)
 	if serr := g.save(); serr != nil {
 		err = errors.Join(err, serr)
 	}
@@ -265,21 +274,18 @@ func (g *Group) applySlots() {
 	}
 }
 
-// passRepos does the work on all repos, several at once.
+// passRepos does the work on all other members' repos, several at once.
 func (g *Group) passRepos(ctx context.Context) error {
 	var mu sync.Mutex
 	var errs []error
 	var eg errgroup.Group
 	eg.SetLimit(parallelRepos)
 	for _, r := range g.Repos() {
+		if r.CanWrite() {
+			continue
+		}
 		eg.Go(func() error {
-			var err error
-			if r.CanWrite() {
-				err = r.publish(ctx)
-			} else {
-				err = r.update(ctx)
-			}
-			if err != nil {
+			if err := r.update(ctx); err != nil {
 				mu.Lock()
 				errs = append(errs, fmt.Errorf("repo %s: %w", short(r.id), err))
 				mu.Unlock()
