@@ -111,7 +111,10 @@ func TestOfflineCreate(t *testing.T) {
 		defer b.stop()
 		a.node.SetOnline(false)
 		w.eventually("a is offline", func() bool { return !a.State().Ready })
-		ga := a.create("Made offline")
+		ga, err := a.CreateGroup(w.ctx(), "Made offline", "")
+		if err != nil {
+			t.Fatal(err)
+		}
 		a.put(ga, "f", []byte("data"))
 		if ga.Published() {
 			t.Error("nothing can be published yet")

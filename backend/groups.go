@@ -167,7 +167,10 @@ func (b *Backend) Join(ctx context.Context, link, repoName string) (*group.Group
 // admit checks a group's keys with the network, if it can be reached, and makes the own repo.
 func (b *Backend) admit(ctx context.Context, g *group.Group, repoName string) error {
 	if b.ready.Load() {
-		if err := g.Probe(ctx); err != nil && !veilid.IsRetryable(err) {
+		switch err := g.Probe(ctx); {
+		case errors.Is(err, veilid.ErrKeyNotFound):
+			return fmt.Errorf("join: nobody holds this group: its dht is wrong, or its maker has not been online since: %w", err)
+		case err != nil && !veilid.IsRetryable(err):
 			return fmt.Errorf("join: %w", err)
 		}
 	}

@@ -112,13 +112,12 @@ func (w *world) pair() (a, b *device, ga, gb *group.Group) {
 
 func (d *device) create(name string) *group.Group {
 	d.w.t.Helper()
+	d.w.eventually("node is ready", func() bool { return d.State().Ready })
 	g, err := d.CreateGroup(d.w.ctx(), name, "repo of "+d.name)
 	if err != nil {
 		d.w.t.Fatal(err)
 	}
-	if d.State().Ready {
-		d.w.eventually("group is published", g.Published)
-	}
+	d.w.eventually("group is published", g.Published)
 	return g
 }
 
