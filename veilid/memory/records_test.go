@@ -316,3 +316,49 @@ func TestStorm(t *testing.T) {
 		}
 	}
 }
+
+// TestQueuedMeetsOnline checks what happens to queued writes between coming back and the tick that publishes them.
+func TestQueuedMeetsOnline(t *testing.T) {
+	world(t, func(t *testing.T, net *Network, a, b *Node) {
+		d := create(t, a, 2, "x")
+		openAt(t, b, d)
+		offline := func() int {
+			t.Helper()
+			r, err := ctxOf(a).InspectDHTRecord(t.Context(), d.Key, nil, veilid.ScopeLocal)
+			ok(t, err)
+			return len(r.OfflineSubkeys)
+		}
+		a.SetOnline(false)
+		set(t, a, d, 0, "queued", "")
+		a.SetOnline(true)
+		set(t, a, d, 0, "direct", "")
+		if n := offline(); n != 0 {
+			t.Errorf("%d subkeys wait after a later write was published", n)
+		}
+		get(t, b, d, 0, true, "2 direct")
+
+		a.SetOnline(false)
+		set(t, a, d, 0, "mine", "")
+		set(t, b, d, 0, "b's", "")
+		a.SetOnline(true)
+		get(t, a, d, 0, true, "3 mine") // it waits to be published: a get does not undo it
+		if n := offline(); n != 1 {
+			t.Errorf("%d subkeys wait, want 1", n)
+		}
+		elapse(time.Second)
+		get(t, a, d, 0, false, "3 b's") // the network had another version 3
+		if n := offline(); n != 0 {
+			t.Errorf("%d subkeys wait after the tick", n)
+		}
+
+		a.SetOnline(false)
+		set(t, a, d, 0, "old", "")
+		set(t, b, d, 0, "newer", "")
+		set(t, b, d, 0, "newest", "")
+		a.SetOnline(true)
+		get(t, a, d, 0, true, "5 newest") // newer than what waits, which is lost
+		if n := offline(); n != 0 {
+			t.Errorf("%d subkeys wait after a newer value came", n)
+		}
+	})
+}
