@@ -64,8 +64,7 @@ type link struct {
 	busy    time.Time // the peer asked for quiet until then
 	heard   time.Time // last answer
 	used    time.Time
-	losses  int       // in a row
-	lossAt  time.Time // when the first of them was sent
+	losses  int // in a row
 	calls   map[*call]struct{}
 	users   map[*transfer]*use
 	changed chan struct{} // closed at each change of state
@@ -369,6 +368,13 @@ func (c *call) abort() {
 	l.x.stored()
 }
 
+// isDoubtful reports whether the peer did not answer last time, and has not since.
+func (l *link) isDoubtful() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stale
+}
+
 func (l *link) isReady() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -435,11 +441,10 @@ func (c *call) end(o outcome, bytes int, whole bool, retry time.Duration, why er
 		l.busy = now.Add(retry)
 	case callLost:
 		l.win.Lost(now, c.ticket)
-		if l.losses++; l.losses == 1 {
-			l.lossAt = c.ticket.Sent()
-		}
-		// Four in a row and nothing heard since the first of them was sent. A route that never worked gets two.
-		if l.losses >= 4 && l.heard.Before(l.lossAt) || l.heard.IsZero() && l.losses >= 2 {
+		l.losses++
+		// Four in a row, the last of them sent after anything was heard. A route that never worked gets two, and one that
+		// has just failed one.
+		if l.losses >= 4 && l.heard.Before(c.ticket.Sent()) || l.heard.IsZero() && (l.losses >= 2 || l.stale) {
 			l.suspend(now, linkSuspended, fmt.Errorf("%d calls without an answer: %w", l.losses, why))
 		}
 	case callDead:

@@ -42,7 +42,7 @@ func (t *transfer) read(cp *copyOf) {
 		c.link.isLegacy()
 	}
 
-	if o != callAnswered || status != frame.OK && status != frame.Shortened {
+	if err != nil || o != callAnswered || status != frame.OK && status != frame.Shortened {
 		t.x.stored()
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -192,8 +192,10 @@ func (t *transfer) took(cp *copyOf, got work.Span, gained int, done bool, err er
 		rest = rest.Clip(bao.Chunks(t.size))
 	}
 	if got.IsEmpty() && !rest.IsEmpty() && !done { // it has the blob, but not this
-		p.reask = now
-		p.have = p.have.Subtract(bao.Span(pc.First, pc.End))
+		p.state = provMissing
+		if t.later(p); p.reaskIn == 2*minReask {
+			p.reask = now // it may have other parts; the first time it is asked at once
+		}
 		t.giveUp(p)
 		poke(t.wake)
 	}

@@ -219,23 +219,17 @@ func (t *transfer) askHave(p *provider) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	p.asking = false
-	news := false
 	switch {
 	case err != nil:
 		if isDenied(err) {
 			p.state = provDenied
 		}
 	case held.Complete:
-		news = p.state != provActive || !p.have.IsAll()
 		p.state, p.have = provActive, work.Everything
 	case len(held.Have) > 0:
-		news = p.state != provActive || !p.have.Equal(held.Have)
 		p.state, p.have = provActive, held.Have
 	default:
 		p.state = provMissing
-	}
-	if news {
-		p.reaskIn = minReask
 	}
 	if p.state == provActive && p.have.IsAll() && err == nil {
 		p.reask = time.Time{}

@@ -2,16 +2,12 @@ package exchange
 
 import (
 	"context"
-	"io"
 	"sync"
-	"testing"
 
 	"github.com/OpenArchive/save-dweb-go/blobs"
 	"github.com/OpenArchive/save-dweb-go/blobs/bao"
-	"github.com/OpenArchive/save-dweb-go/blobs/disk"
+	"github.com/OpenArchive/save-dweb-go/blobs/memory"
 )
-
-var errEOF = io.EOF
 
 // spyStore counts what is written and can fail.
 type spyStore struct {
@@ -23,12 +19,8 @@ type spyStore struct {
 	n      int
 }
 
-func newSpyStore(t *testing.T) *spyStore {
-	s, err := disk.Open(context.Background(), t.TempDir(), disk.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &spyStore{Store: s, groups: map[blobs.Hash]map[uint64]int{}}
+func newSpyStore() *spyStore {
+	return &spyStore{Store: memory.New(), groups: map[blobs.Hash]map[uint64]int{}}
 }
 
 func (s *spyStore) Partial(ctx context.Context, h blobs.Hash) (blobs.Partial, error) {

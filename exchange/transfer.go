@@ -150,11 +150,21 @@ func (t *transfer) open() error {
 	defer t.mu.Unlock()
 	if info.Proven {
 		t.setSize(info.Size)
-		t.stored = min(info.Have.Count(bao.Chunks(info.Size))*bao.ChunkSize, info.Size)
+		t.stored = heldBytes(info)
 	} else {
 		t.queue.Fill(bao.All(), bao.Chunks(t.limit))
 	}
 	return nil
+}
+
+// heldBytes is how many bytes of a blob of proven size are in the store.
+func heldBytes(info blobs.Info) uint64 {
+	chunks := bao.Chunks(info.Size)
+	n := info.Have.Count(chunks) * bao.ChunkSize
+	if info.Have.Contains(chunks - 1) {
+		n -= chunks*bao.ChunkSize - info.Size // the last one is short
+	}
+	return n
 }
 
 // setSize notes the proven size. The caller holds t.mu.
@@ -211,7 +221,7 @@ func (t *transfer) turn() (next time.Time, over bool) {
 	if t.over {
 		return next, true
 	}
-	idle := len(t.flying) == 0
+	idle := t.idle()
 	if idle && t.onlyLegacy() {
 		t.failLocked(ErrLegacyPeer)
 		return next, true
@@ -233,7 +243,7 @@ func (t *transfer) turn() (next time.Time, over bool) {
 		sooner(p.l.wakeAt())
 	}
 	sooner(t.rateAt)
-	if !idle && t.endgame {
+	if len(t.flying) > 0 && t.endgame {
 		sooner(now.Add(endgameTick))
 	}
 	return next, false
@@ -335,6 +345,16 @@ func (t *transfer) finish() {
 	poke(t.wake)
 }
 
+// idle reports whether nothing is asked for but of peers that did not answer last time. The caller holds t.mu.
+func (t *transfer) idle() bool {
+	for _, p := range t.provs {
+		if p.flying > 0 && !p.l.isDoubtful() {
+			return false
+		}
+	}
+	return true
+}
+
 // reason says why nothing moves. The caller holds t.mu.
 func (t *transfer) reason() string {
 	n := t.count()
@@ -380,8 +400,11 @@ func (t *transfer) count() (n counts) {
 			continue
 		}
 		p.l.mu.Lock()
-		state, busy := p.l.state, p.l.busy
+		state, busy, stale := p.l.state, p.l.busy, p.l.stale
 		p.l.mu.Unlock()
+		if stale && (state == linkConnecting || state == linkReady) {
+			state = linkSuspended // it is tried again, and has not answered yet
+		}
 		switch state {
 		case linkNew, linkConnecting:
 			n.connecting++
@@ -412,7 +435,7 @@ func (t *transfer) count() (n counts) {
 func (t *transfer) stuck() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.flying) > 0 {
+	if !t.idle() {
 		return nil
 	}
 	switch n := t.count(); {

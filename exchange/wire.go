@@ -1,87 +1,66 @@
 package exchange
 
 import (
-	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"github.com/OpenArchive/save-dweb-go/blobs"
 	"github.com/OpenArchive/save-dweb-go/blobs/bao"
+	"github.com/OpenArchive/save-dweb-go/blobs/wire"
+	"github.com/OpenArchive/save-dweb-go/exchange/internal/frame"
 )
 
 // maxSpans bounds how many runs of chunks one READ may ask for.
 const maxSpans = 64
 
-// readRequest is a READ: chunks of one blob, or many whole blobs.
+// readRequest is a READ: chunks of one blob, or, where many is not nil, many whole blobs.
 type readRequest struct {
 	hash   blobs.Hash
 	ranges bao.Ranges
 	many   []blobs.Hash
 }
 
-var errRead = errors.New("bad READ")
-
-// getRequest is iroh's request for chunks of one blob.
+// getRequest is the body of a READ of chunks of one blob.
 func getRequest(h blobs.Hash, r bao.Ranges) []byte {
-	b := append([]byte{0}, h[:]...)
-	b = append(b, 2, 0)
-	b = binary.AppendUvarint(b, uint64(len(r)))
-	last := uint64(0)
-	for _, x := range r {
-		b = binary.AppendUvarint(b, x-last)
-		last = x
-	}
-	return append(b, 1, 0)
+	return wire.GetBlob(h, r).Append(make([]byte, 0, 64))
 }
 
+// manyRequest is the body of a READ of many whole blobs.
 func manyRequest(hs []blobs.Hash) []byte {
-	b := binary.AppendUvarint([]byte{9}, uint64(len(hs)))
-	for _, h := range hs {
-		b = append(b, h[:]...)
-	}
-	return append(b, 1, 0, 1, 0)
+	return wire.GetMany{Hashes: hs, Ranges: wire.Everything()}.Append(nil)
 }
 
+// parseRead reads the body of a READ. Of iroh's requests these two are served, without children of sequences.
 func parseRead(b []byte) (r readRequest, err error) {
-	if len(b) < 1 {
-		return r, errRead
+	req, _, err := wire.Parse(b)
+	if err != nil {
+		return r, err
 	}
-	switch b[0] {
-	case 0:
-		if len(b) < 36 {
-			return r, errRead
+	switch req := req.(type) {
+	case wire.Get:
+		r.hash, r.ranges = req.Hash, req.Ranges.At(0)
+		if len(r.ranges) == 0 || len(r.ranges) > 2*maxSpans {
+			return r, fmt.Errorf("READ of %d boundaries: want 1 to %d", len(r.ranges), 2*maxSpans)
 		}
-		r.hash = blobs.Hash(b[1:])
-		b = b[35:]
-		n, k := binary.Uvarint(b)
-		if k <= 0 || n > 2*maxSpans {
-			return r, errRead
+		children := len(req.Ranges.At(1)) > 0
+		for _, e := range req.Ranges {
+			children = children || e.From > 0 && len(e.Ranges) > 0
 		}
-		b = b[k:]
-		last := uint64(0)
-		for range n {
-			d, k := binary.Uvarint(b)
-			if k <= 0 {
-				return r, errRead
+		if children {
+			return r, errors.New("READ of children: only the blob itself is served")
+		}
+		return r, nil
+	case wire.GetMany:
+		if n := len(req.Hashes); n == 0 || n > frame.MaxHashes {
+			return r, fmt.Errorf("READ of %d blobs: want 1 to %d", n, frame.MaxHashes)
+		}
+		for i := range req.Hashes {
+			if !req.Ranges.At(uint64(i)).IsAll() {
+				return r, fmt.Errorf("READ of parts of many blobs: only whole ones are served")
 			}
-			last += d
-			r.ranges = append(r.ranges, last)
-			b = b[k:]
 		}
-		if !r.ranges.Valid() {
-			return r, errRead
-		}
-		return r, nil
-	case 9:
-		n, k := binary.Uvarint(b[1:])
-		b = b[1+max(k, 0):]
-		if k <= 0 || n > 512 || uint64(len(b)) < n*32 {
-			return r, errRead
-		}
-		r.many = []blobs.Hash{}
-		for i := range n {
-			r.many = append(r.many, blobs.Hash(b[i*32:]))
-		}
+		r.many = req.Hashes
 		return r, nil
 	}
-	return r, errRead
+	return r, fmt.Errorf("READ of type %d is not served", b[0])
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -66,7 +67,7 @@ func run(t *testing.T, f func(t *testing.T, w *world)) {
 // member adds a device that belongs to the group, and waits until it has a route.
 func (w *world) member(name string, change ...func(*Config)) *member {
 	w.t.Helper()
-	m := &member{w: w, name: name, node: w.net.NewNode(name), store: newSpyStore(w.t), hidden: map[blobs.Hash]bool{}}
+	m := &member{w: w, name: name, node: w.net.NewNode(name), store: newSpyStore(), hidden: map[blobs.Hash]bool{}}
 	m.start(change...)
 	w.all = append(w.all, m)
 	return m
@@ -208,7 +209,7 @@ func (m *member) check(t *testing.T, h blobs.Hash, want []byte) {
 		t.Fatalf("store holds %+v, want %d bytes", info, len(want))
 	}
 	got := make([]byte, len(want))
-	if _, err := b.ReadAt(got, 0); err != nil && len(got) > 0 && !errors.Is(err, errEOF) {
+	if _, err := b.ReadAt(got, 0); err != nil && len(got) > 0 && !errors.Is(err, io.EOF) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {

@@ -22,7 +22,9 @@ type sizer struct {
 
 func (s *sizer) chunks() int { return levels[s.level] }
 
-func (s *sizer) result(level int, lost bool) {
+// result counts one call. inFlight is how many there are at a time: losses show later than answers, so that fewer would
+// judge the one or the other alone.
+func (s *sizer) result(level int, lost bool, inFlight int) {
 	s.hold = max(0, s.hold-1)
 	if level != s.level {
 		return // asked before the size changed
@@ -33,7 +35,7 @@ func (s *sizer) result(level int, lost bool) {
 	}
 	p := float64(s.lost) / float64(s.n)
 	switch {
-	case s.level > 0 && s.n >= sizeTrial:
+	case s.level > 0 && s.n >= max(sizeTrial, inFlight):
 		switch {
 		case p > 0.6*s.before:
 			s.hold = sizeHold
@@ -45,7 +47,7 @@ func (s *sizer) result(level int, lost bool) {
 		default:
 			s.n, s.lost = 0, 0
 		}
-	case s.level == 0 && s.n >= sizeSample:
+	case s.level == 0 && s.n >= max(sizeSample, inFlight):
 		if p >= sizeLoss && s.hold == 0 {
 			s.set(1, p)
 		} else {

@@ -157,7 +157,7 @@ func (c *Controller) Ack(now time.Time, t Ticket, whole bool) {
 	c.acked++
 	c.last = now
 	c.round.acks++
-	c.sizer.result(t.size, false)
+	c.sizer.result(t.size, false, int(c.size))
 	c.judgeLoss(now)
 	if c.slowStart && t.full {
 		c.size = min(c.size+1, Max)
@@ -177,7 +177,7 @@ func (c *Controller) Ack(now time.Time, t Ticket, whole bool) {
 func (c *Controller) Lost(now time.Time, t Ticket) {
 	c.inFlight--
 	c.lost++
-	c.sizer.result(t.size, true)
+	c.sizer.result(t.size, true, int(c.size))
 	c.judgeLoss(now)
 }
 
