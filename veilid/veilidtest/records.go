@@ -192,7 +192,7 @@ func testWriters(e *env) {
 	}
 	stranger := sys.GenerateKeyPair()
 	e.is("SetDHTValue by a stranger", set(0, stranger), veilid.ErrGeneric)
-	e.is("SetDHTValue with a wrong secret", set(0, veilid.KeyPair{Public: d.Owner, Secret: stranger.Secret}), veilid.ErrGeneric)
+	e.is("SetDHTValue with a wrong secret", set(0, veilid.KeyPair{Public: d.Owner, Secret: stranger.Secret}), veilid.ErrParse, veilid.ErrGeneric)
 	e.is("SetDHTValue out of range", set(2, veilid.KeyPair{}), veilid.ErrInvalidArgument)
 	_, err := r.GetDHTValue(ctx, d.Key, 2, false)
 	e.is("GetDHTValue out of range", err, veilid.ErrInvalidArgument)
