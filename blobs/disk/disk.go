@@ -260,7 +260,21 @@ func (s *Store) remove(ctx context.Context, hashes ...blobs.Hash) error {
 			changes = append(changes, unset(table, h[:]))
 		}
 	}
-	if err := s.commits.apply(ctx, changes...); err != nil {
+	removeFiles := func() {
+		for _, h := range hashes {
+			if err := s.removeFiles(h, dataSuffix, pairsSuffix, partSuffix); err != nil {
+				// Collect tries again.
+				s.log.Warn("file of a deleted blob stays", "hash", h.Short(), "err", err)
+			}
+		}
+	}
+	err := s.commits.apply(ctx, changes...)
+	if errors.Is(err, blobs.ErrNoSpace) {
+		// A full disk has no room for the new metadata either, and nothing else would make some.
+		removeFiles()
+		err = s.commits.apply(ctx, changes...)
+	}
+	if err != nil {
 		return err
 	}
 	s.mu.Lock()
@@ -268,12 +282,7 @@ func (s *Store) remove(ctx context.Context, hashes ...blobs.Hash) error {
 		delete(s.suspects, h)
 	}
 	s.mu.Unlock()
-	for _, h := range hashes {
-		if err := s.removeFiles(h, dataSuffix, pairsSuffix, partSuffix); err != nil {
-			// The blob is gone for everybody; Collect tries the file again.
-			s.log.Warn("file of a deleted blob stays", "hash", h.Short(), "err", err)
-		}
-	}
+	removeFiles()
 	return nil
 }
 

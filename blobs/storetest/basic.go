@@ -169,7 +169,7 @@ func testTags(t *testing.T, s blobs.Store) {
 }
 
 func testDelete(t *testing.T, s blobs.Store) {
-	for _, size := range []int{100, 50_000, 17 << 20} {
+	for _, size := range []int{100, 50_000} {
 		data := Data(size, 5)
 		h := Add(t, s, data)
 		if err := s.SetTag(t.Context(), "keep", blobs.HashAndFormat{Hash: h}); err != nil {

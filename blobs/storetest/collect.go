@@ -47,7 +47,7 @@ func has(t *testing.T, s blobs.Store, all map[string][]byte, want string) {
 }
 
 func testCollect(t *testing.T, s blobs.Store) {
-	all := map[string][]byte{"a": Data(100, 20), "b": Data(50_000, 20), "c": Data(200, 21), "d": Data(17<<20, 21), "e": Data(70_000, 22)}
+	all := map[string][]byte{"a": Data(100, 20), "b": Data(50_000, 20), "c": Data(200, 21), "d": Data(2<<20, 21), "e": Data(70_000, 22)}
 	for _, data := range all {
 		Add(t, s, data)
 	}
@@ -67,7 +67,7 @@ func testCollect(t *testing.T, s blobs.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := blobs.Collected{Removed: 2, Kept: 3, RemovedBytes: 200 + 17<<20, KeptBytes: 100 + 50_000 + 70_000}
+	want := blobs.Collected{Removed: 2, Kept: 3, RemovedBytes: 200 + 2<<20, KeptBytes: 100 + 50_000 + 70_000}
 	if diff := cmp.Diff(want, count); diff != "" {
 		t.Error(diff)
 	}

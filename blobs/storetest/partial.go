@@ -140,12 +140,12 @@ func checkPartialEncode(t *testing.T, s blobs.Store, f *Feed, have bao.Ranges) {
 			if !errors.Is(err, blobs.ErrNotFound) || got.Len() > 0 {
 				t.Fatalf("encode %v, which is not all here: %d bytes, %v", ranges, got.Len(), err)
 			}
-		} else if err != nil || !bytes.Equal(got.Bytes(), response(t, f.Data, ranges)) {
+		} else if err != nil || !bytes.Equal(got.Bytes(), f.response(t, ranges)) {
 			t.Fatalf("encode %v: %v, or not what iroh answers", ranges, err)
 		}
 	}
 	var got bytes.Buffer
-	if err := b.Encode(&got, have.Clamp(chunks)); err != nil || !bytes.Equal(got.Bytes(), response(t, f.Data, have.Clamp(chunks))) {
+	if err := b.Encode(&got, have.Clamp(chunks)); err != nil || !bytes.Equal(got.Bytes(), f.response(t, have.Clamp(chunks))) {
 		t.Fatalf("encode all that is here: %v, or not what iroh answers", err)
 	}
 }
@@ -362,12 +362,12 @@ func testReceiver(t *testing.T, s blobs.Store) {
 		done := false
 		for _, first := range starts {
 			ranges := bao.Span(first, min(first+29, chunks))
-			bad := response(t, f.Data, ranges)
+			bad := f.response(t, ranges)
 			bad[len(bad)-1] ^= 1
 			if _, _, err := r.Write(t.Context(), ranges, bad); !errors.Is(err, blobs.ErrVerify) {
 				t.Fatalf("a changed bit: %v, want ErrVerify", err)
 			}
-			if _, done, err = r.Write(t.Context(), ranges, response(t, f.Data, ranges)); err != nil {
+			if _, done, err = r.Write(t.Context(), ranges, f.response(t, ranges)); err != nil {
 				t.Fatal(err)
 			}
 		}
