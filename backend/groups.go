@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -17,6 +18,12 @@ import (
 
 // knownKey is where the list of known groups is kept, in the form of the Rust app.
 const knownKey = "SAVE_BACKEND_KNOWN_GROUPS"
+
+// A group that the network does not know is asked for again, so often and after so long.
+const (
+	probeTries = 2
+	probeAgain = 2 * time.Second
+)
 
 // knownGroups is the CBOR form of the list: typed record keys.
 type knownGroups struct {
@@ -167,7 +174,19 @@ func (b *Backend) Join(ctx context.Context, link, repoName string) (*group.Group
 // admit checks a group's keys with the network, if it can be reached, and makes the own repo.
 func (b *Backend) admit(ctx context.Context, g *group.Group, repoName string) error {
 	if b.ready.Load() {
-		switch err := g.Probe(ctx); {
+		err := g.Probe(ctx)
+		for range probeTries {
+			if !errors.Is(err, veilid.ErrKeyNotFound) {
+				break
+			}
+			select { // its maker may be publishing it at this moment
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(probeAgain):
+			}
+			err = g.Probe(ctx)
+		}
+		switch {
 		case errors.Is(err, veilid.ErrKeyNotFound):
 			return fmt.Errorf("join: nobody holds this group: its dht is wrong, or its maker has not been online since: %w", err)
 		case err != nil && !veilid.IsRetryable(err):

@@ -21,6 +21,7 @@ const (
 	retryMost      = time.Minute     // ... up to this
 	passLimit      = 2 * time.Minute // of one pass: a network that never answers must not hold it up for ever
 	recheckSlot    = 5 * time.Second // after taking a slot: others may have taken it at the same time
+	flushRetry     = 300 * time.Millisecond
 	parallelRepos  = 8
 )
 
@@ -153,6 +154,31 @@ func (g *Group) Refresh(ctx context.Context) error {
 		}
 		return ctx.Err()
 	}
+}
+
+// Flush waits until everything that was written here has reached the network, or ctx ends.
+func (g *Group) Flush(ctx context.Context) error {
+	for !g.Published() {
+		done := make(chan error, 1)
+		g.worker.mu.Lock()
+		g.worker.waiting = append(g.worker.waiting, done)
+		g.worker.mu.Unlock()
+		g.wake()
+		select {
+		case err := <-done:
+			if err == nil || g.Published() {
+				continue
+			}
+			select {
+			case <-time.After(flushRetry):
+			case <-ctx.Done():
+				return fmt.Errorf("not published yet: %w", err)
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("not published yet: %w", ctx.Err())
+		}
+	}
+	return nil
 }
 
 // pass does all the work that there is once.

@@ -11,6 +11,9 @@ import (
 	"github.com/OpenArchive/save-dweb-go/group"
 )
 
+// publishWait is how long the making of a group waits for the network.
+const publishWait = 10 * time.Second
+
 func groupOf(g *group.Group) Group {
 	out := Group{
 		Key: g.ID().String(), Name: g.Name(), CanWrite: g.Keys().CanWrite(), Legacy: g.Legacy(), Published: g.Published(),
@@ -77,6 +80,12 @@ func (h *Handler) createGroup(w http.ResponseWriter, r *http.Request) error {
 	g, err := h.b.CreateGroup(r.Context(), req.Name, req.Member)
 	if err != nil {
 		return err
+	}
+	// So that a link works as soon as it is handed out. Where there is no network, the group says that it is pending.
+	if h.b.State().Ready {
+		ctx, cancel := context.WithTimeout(r.Context(), publishWait)
+		defer cancel()
+		g.Flush(ctx) //nolint:errcheck // the answer tells whether it is published
 	}
 	writeJSON(w, http.StatusCreated, groupOf(g))
 	return nil

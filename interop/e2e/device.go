@@ -126,7 +126,14 @@ type ExitError struct {
 }
 
 func (e *ExitError) Error() string {
-	return fmt.Sprintf("dweb %s: exit code %d: %s", strings.Join(e.Args, " "), e.Code, strings.TrimSpace(e.Stderr))
+	var args []string
+	for _, a := range e.Args {
+		if strings.HasPrefix(a, "save+dweb:") {
+			a = "LINK"
+		}
+		args = append(args, a)
+	}
+	return fmt.Sprintf("dweb %s: exit code %d: %s", strings.Join(args, " "), e.Code, strings.TrimSpace(e.Stderr))
 }
 
 // Run runs a command against the daemon and returns what it prints.

@@ -12,6 +12,12 @@ type address struct{ network, addr string }
 
 func (a address) String() string { return a.network + ":" + a.addr }
 
+// dialer is a way to a server: an address, or a pipe in tests.
+type dialer interface {
+	dial(context.Context) (net.Conn, error)
+	String() string
+}
+
 // parseAddress reads "unix:/path", "/path", "tcp:host:port" or "host:port".
 func parseAddress(s string) (address, error) {
 	bad := func(why string) error {

@@ -62,15 +62,16 @@ func checkSequencing(s veilid.Sequencing) error {
 	return veilid.InvalidArgument("unknown sequencing", "sequencing", strconv.QuoteToASCII(string(s)))
 }
 
-// checkHops checks what private and safety routes have in common. Zero values mean the node's default.
-func checkHops(hops int, st veilid.Stability, sq veilid.Sequencing) error {
+// checkRoute checks what private and safety routes have in common. Zero values mean the node's default; too many hops
+// are the server's to refuse.
+func checkRoute(hops int, st veilid.Stability, sq veilid.Sequencing) error {
 	switch st {
 	case "", veilid.LowLatency, veilid.Reliable:
 	default:
 		return veilid.InvalidArgument("unknown stability", "stability", strconv.QuoteToASCII(string(st)))
 	}
-	if hops < 0 || hops > veilid.MaxRouteHops {
-		return veilid.Errorf(veilid.ErrGeneric, "hop count %d: want 0 to %d", hops, veilid.MaxRouteHops)
+	if hops < 0 {
+		return veilid.InvalidArgument("negative number of hops", "hop_count", strconv.Itoa(hops))
 	}
 	return checkSequencing(sq)
 }
@@ -84,7 +85,7 @@ func checkSelection(s veilid.SafetySelection) error {
 			return err
 		}
 	}
-	return checkHops(s.Spec.HopCount, s.Spec.Stability, s.Spec.Sequencing)
+	return checkRoute(s.Spec.HopCount, s.Spec.Stability, s.Spec.Sequencing)
 }
 
 func checkTarget(to veilid.Target) error {

@@ -28,7 +28,7 @@ type Options struct {
 
 // Node is a veilid-server's node.
 type Node struct {
-	addr    address
+	addr    dialer
 	maxLine int
 	log     *slog.Logger
 	updates *updates.Broadcaster
@@ -56,6 +56,10 @@ func Dial(ctx context.Context, addr string, opts Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	return connect(ctx, a, opts)
+}
+
+func connect(ctx context.Context, a dialer, opts Options) (*Node, error) {
 	n := newNode(a, opts)
 	s, err := n.open(ctx)
 	if err != nil {
@@ -66,7 +70,7 @@ func Dial(ctx context.Context, addr string, opts Options) (*Node, error) {
 	return n, nil
 }
 
-func newNode(a address, opts Options) *Node {
+func newNode(a dialer, opts Options) *Node {
 	if opts.MaxLine <= 0 {
 		opts.MaxLine = DefaultMaxLine
 	}
@@ -196,14 +200,8 @@ func (n *Node) Close() error {
 	n.mu.Lock()
 	first := !n.closed
 	n.closed = true
-	s := n.current
 	n.mu.Unlock()
-	if first {
-		if s != nil {
-			s.fail(errClosed)
-		}
-		n.cancel()
-	}
+	n.cancel()
 	<-n.ended
 	if n.proc != nil {
 		n.proc.stop()

@@ -151,9 +151,13 @@ func (rc *routing) CloseDHTRecord(ctx context.Context, key veilid.RecordKey) err
 		return err
 	}
 	rc.node.forget(key)
-	return rc.op(ctx, "CloseDhtRecord", nil, nil, func(h jsonapi.RC) jsonapi.Request {
+	err := rc.op(ctx, "CloseDhtRecord", nil, nil, func(h jsonapi.RC) jsonapi.Request {
 		return jsonapi.CloseDHTRecord{RC: h, Key: jsonapi.RecordKey{RecordKey: key}}
 	})
+	if errors.Is(err, veilid.ErrKeyNotFound) { // not open because it is not there at all
+		return nil
+	}
+	return err
 }
 
 // DeleteDHTRecord removes the local copy.

@@ -149,7 +149,7 @@ func (n *Node) reply(ctx context.Context, callID uint64, answer []byte) error {
 
 // NewPrivateRoute allocates a route by which others reach us.
 func (n *Node) NewPrivateRoute(ctx context.Context, spec veilid.PrivateSpec) (veilid.RouteBlob, error) {
-	if err := checkHops(spec.HopCount, spec.Stability, spec.Sequencing); err != nil {
+	if err := checkRoute(spec.HopCount, spec.Stability, spec.Sequencing); err != nil {
 		return veilid.RouteBlob{}, err
 	}
 	s, err := n.session()

@@ -52,7 +52,7 @@ func (s *session) restartedSince(before *session) bool {
 }
 
 // open connects and learns who is at the other end. The session reads nothing more until begin.
-func open(ctx context.Context, a address, maxLine int, log *slog.Logger) (*session, error) {
+func open(ctx context.Context, a dialer, maxLine int, log *slog.Logger) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 	raw, err := a.dial(ctx)

@@ -5,11 +5,12 @@ package window
 var levels = [...]int{30, 15, 7}
 
 const (
-	sizeSample = 32   // results before a judgement
-	sizeTrial  = 64   // results at a smaller size before it is judged
+	sizeSample = 64   // results before a judgement
+	sizeTrial  = 128  // results at a smaller size before it is judged
 	sizeLoss   = 0.2  // loss from which a smaller size is tried
 	sizeGood   = 0.05 // loss below which the larger size is tried again
 	sizeHold   = 512  // results during which a useless trial is not repeated
+	sizeGain   = 0.75 // of the former loss must remain at most, for a smaller size to be kept
 )
 
 // sizer chooses the size of messages. It keeps a smaller size only where that lowers the loss.
@@ -17,6 +18,7 @@ type sizer struct {
 	level   int
 	n, lost int
 	before  float64 // loss at the larger size
+	kept    bool    // the smaller size has proved itself
 	hold    int
 }
 
@@ -36,8 +38,12 @@ func (s *sizer) result(level int, lost bool, inFlight int) {
 	p := float64(s.lost) / float64(s.n)
 	switch {
 	case s.level > 0 && s.n >= max(sizeTrial, inFlight):
+		helps := sizeGain // to be kept at first; later it must only not be worse
+		if s.kept {
+			helps = 1
+		}
 		switch {
-		case p > 0.6*s.before:
+		case p > helps*s.before:
 			s.hold = sizeHold
 			s.set(s.level-1, 0)
 		case p < sizeGood:
@@ -45,7 +51,7 @@ func (s *sizer) result(level int, lost bool, inFlight int) {
 		case p >= sizeLoss && s.level < len(levels)-1 && s.hold == 0:
 			s.set(s.level+1, p)
 		default:
-			s.n, s.lost = 0, 0
+			s.n, s.lost, s.kept = 0, 0, true
 		}
 	case s.level == 0 && s.n >= max(sizeSample, inFlight):
 		if p >= sizeLoss && s.hold == 0 {
@@ -57,5 +63,5 @@ func (s *sizer) result(level int, lost bool, inFlight int) {
 }
 
 func (s *sizer) set(level int, before float64) {
-	s.level, s.n, s.lost, s.before = level, 0, 0, before
+	s.level, s.n, s.lost, s.before, s.kept = level, 0, 0, before, false
 }
