@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -153,6 +154,44 @@ func TestVectors(t *testing.T) {
 		})
 	}
 	t.Logf("%d responses", responses)
+}
+
+// TestStoreLayout compares with the files of a real store: those of whole blobs that are long enough to have any.
+func TestStoreLayout(t *testing.T) {
+	b, err := os.ReadFile("../testdata/iroh-vectors.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v struct {
+		Files []struct {
+			Path   string
+			Blake3 string
+			Len    int
+		} `json:"fs_store_layout"`
+	}
+	if err := json.Unmarshal(b, &v); err != nil {
+		t.Fatal(err)
+	}
+	tested := 0
+	for _, data := range v.Files {
+		name, ok := strings.CutSuffix(data.Path, ".data")
+		if !ok || data.Len > len(sample()) {
+			continue
+		}
+		root, pre := NewOutboard(sample()[:data.Len])
+		if !strings.HasSuffix(name, hex.EncodeToString(root[:])) {
+			continue // a partial blob
+		}
+		for _, tree := range v.Files {
+			if tree.Path == name+".obao4" {
+				tested++
+				digest{Blake3: tree.Blake3, Len: tree.Len}.check(t, tree.Path, pre)
+			}
+		}
+	}
+	if tested == 0 {
+		t.Error("no outboard file of a whole blob in the vectors")
+	}
 }
 
 func checkDecode(t *testing.T, name string, root [HashSize]byte, data, pre, response []byte, ranges Ranges) {
