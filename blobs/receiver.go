@@ -108,18 +108,18 @@ func (r *Receiver) Missing() bao.Ranges {
 	}
 	chunks := bao.Chunks(r.size)
 	missing := bao.Span(0, chunks).Subtract(info.Have)
+	var writing, cut bao.Ranges
 	for _, g := range slices.Sorted(maps.Keys(r.writing)) {
-		missing = missing.Subtract(bao.GroupSpan(g, g+1))
+		writing = writing.AppendSpan(g*bao.GroupChunks, (g+1)*bao.GroupChunks)
 	}
-	var here bao.Ranges
 	for _, g := range slices.Sorted(maps.Keys(r.cut)) {
 		for i := range uint64(bao.GroupChunks) {
 			if r.cut[g].have&(1<<i) != 0 {
-				here = here.Union(bao.Single(g*bao.GroupChunks + i))
+				cut = cut.AppendSpan(g*bao.GroupChunks+i, g*bao.GroupChunks+i+1)
 			}
 		}
 	}
-	return missing.Subtract(here)
+	return missing.Subtract(writing).Subtract(cut)
 }
 
 // Write verifies an iroh response for these ranges of the blob (size, parents, leaves; exactly what was asked, no byte

@@ -13,7 +13,7 @@ import (
 const LastChunk = math.MaxUint64
 
 // Ranges is a set of chunks, by sorted boundaries: [b0,b1) is in, [b1,b2) is out, and so on; an odd number of
-// boundaries leaves the end open. nil is the empty set and Ranges{0} all chunks. No method changes its receiver.
+// boundaries leaves the end open. nil is the empty set and Ranges{0} all chunks. No method but AppendSpan changes its receiver.
 type Ranges []uint64
 
 // All is the set of all chunks.
@@ -235,7 +235,7 @@ func (r Ranges) WholeGroups(chunks uint64) Ranges {
 		if end < chunks {
 			end -= end % GroupChunks
 		}
-		out = out.appendSpan(first, end)
+		out = out.AppendSpan(first, end)
 	}
 	return out
 }
@@ -245,7 +245,7 @@ func (r Ranges) TouchedGroups(chunks uint64) Ranges {
 	var out Ranges
 	for first, end := range r.Spans(chunks) {
 		first -= first % GroupChunks
-		out = out.appendSpan(first, min(chunks, satMul((end-1)/GroupChunks+1, GroupChunks)))
+		out = out.AppendSpan(first, min(chunks, satMul((end-1)/GroupChunks+1, GroupChunks)))
 	}
 	return out
 }
@@ -263,8 +263,9 @@ func (r Ranges) Groups(chunks uint64) iter.Seq[uint64] {
 	}
 }
 
-// appendSpan adds a span that begins in or after the last one of r, and may change r's memory.
-func (r Ranges) appendSpan(first, end uint64) Ranges {
+// AppendSpan adds the chunks from first to before end to a set that has an end; the span must begin in or behind its
+// last one. Like append it may change the memory of r, which is the quick way to build a set in order.
+func (r Ranges) AppendSpan(first, end uint64) Ranges {
 	if first >= end {
 		return r
 	}

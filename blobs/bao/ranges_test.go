@@ -158,6 +158,7 @@ func TestRangesForms(t *testing.T) {
 		{"groups without end", GroupSpan(1, 1<<62), []uint64{16, LastChunk}, "16..18446744073709551615"},
 		{"from", From(9).Union(Single(2)), []uint64{2, 3, 9}, "2..3 9.."},
 		{"canonical", Ranges{9, 2, 5, 9, 9}.Canonical(), []uint64{2, 5, 9}, "2..5 9.."},
+		{"built in order", Ranges(nil).AppendSpan(1, 3).AppendSpan(3, 4).AppendSpan(4, 4).AppendSpan(8, 9), []uint64{1, 4, 8, 9}, "1..4 8..9"},
 		{"canonical nothing", Ranges{3, 3}.Canonical(), nil, ""},
 		{"clamped to the empty blob", All().Clamp(0), []uint64{0, 1}, "0..1"},
 		{"clamped behind the end", Span(8, 12).Clamp(7), []uint64{6, 7}, "6..7"},

@@ -47,7 +47,7 @@ func (v *validator) walk(n node, want cv) error {
 			return fmt.Errorf("read group at chunk %d: %w", n.first, err)
 		}
 		if v.leaf.leafCV(data, n.first, isRoot) == want {
-			v.valid = v.valid.appendSpan(n.first, n.end)
+			v.valid = v.valid.AppendSpan(n.first, n.end)
 		}
 		return nil
 	}
