@@ -442,16 +442,16 @@ func (c *call) end(o outcome, bytes int, whole bool, retry time.Duration, why er
 	case callLost:
 		l.win.Lost(now, c.ticket)
 		l.losses++
-		// Four in a row, the last of them sent after anything was heard. A route that never worked gets two, and one that
-		// has just failed one.
-		if l.losses >= 4 && l.heard.Before(c.ticket.Sent()) || l.heard.IsZero() && (l.losses >= 2 || l.stale) {
+		// Four in a row and nothing heard for two deadlines: by chance that is rare. A route that never worked gets two,
+		// and one that has just failed one.
+		if l.losses >= 4 && now.Sub(l.heard) >= 2*l.win.Deadline() || l.heard.IsZero() && (l.losses >= 2 || l.stale) {
 			l.suspend(now, linkSuspended, fmt.Errorf("%d calls without an answer: %w", l.losses, why))
 		}
 	case callDead:
-		l.win.Cancel(c.ticket)
+		l.win.Cancel(now, c.ticket)
 		l.suspend(now, linkSuspended, why)
 	case callDropped:
-		l.win.Cancel(c.ticket)
+		l.win.Cancel(now, c.ticket)
 	}
 	for t, v := range l.users {
 		if t != c.user && v.hungry {

@@ -8,6 +8,7 @@ const (
 	sizeSample = 64   // results before a judgement
 	sizeTrial  = 128  // results at a smaller size before it is judged
 	sizeLoss   = 0.2  // loss from which a smaller size is tried
+	sizeMore   = 0.28 // and from which an even smaller one is
 	sizeGood   = 0.05 // loss below which the larger size is tried again
 	sizeHold   = 512  // results during which a useless trial is not repeated
 	sizeGain   = 0.75 // of the former loss must remain at most, for a smaller size to be kept
@@ -24,20 +25,15 @@ type sizer struct {
 
 func (s *sizer) chunks() int { return levels[s.level] }
 
-// result counts one call. inFlight is how many there are at a time: losses show later than answers, so that fewer would
-// judge the one or the other alone.
-func (s *sizer) result(level int, lost bool, inFlight int) {
-	s.hold = max(0, s.hold-1)
-	if level != s.level {
-		return // asked before the size changed
-	}
-	s.n++
-	if lost {
-		s.lost++
-	}
+// results counts a cohort of calls of the present size. It reports whether the size changes.
+func (s *sizer) results(n, lost int) bool {
+	level := s.level
+	s.hold = max(0, s.hold-n)
+	s.n += n
+	s.lost += lost
 	p := float64(s.lost) / float64(s.n)
 	switch {
-	case s.level > 0 && s.n >= max(sizeTrial, inFlight):
+	case s.level > 0 && s.n >= sizeTrial:
 		helps := sizeGain // to be kept at first; later it must only not be worse
 		if s.kept {
 			helps = 1
@@ -48,18 +44,19 @@ func (s *sizer) result(level int, lost bool, inFlight int) {
 			s.set(s.level-1, 0)
 		case p < sizeGood:
 			s.set(s.level-1, 0)
-		case p >= sizeLoss && s.level < len(levels)-1 && s.hold == 0:
+		case p >= sizeMore && s.level < len(levels)-1 && s.hold == 0:
 			s.set(s.level+1, p)
 		default:
 			s.n, s.lost, s.kept = 0, 0, true
 		}
-	case s.level == 0 && s.n >= max(sizeSample, inFlight):
+	case s.level == 0 && s.n >= sizeSample:
 		if p >= sizeLoss && s.hold == 0 {
 			s.set(1, p)
 		} else {
 			s.n, s.lost = 0, 0
 		}
 	}
+	return s.level != level
 }
 
 func (s *sizer) set(level int, before float64) {

@@ -32,8 +32,9 @@ const (
 // Loss that is taken for chance rather than for congestion; it adapts, see lossy.
 const (
 	minTolerance = 0.05
-	maxTolerance = 0.35
+	maxTolerance = 0.5
 	lossSample   = 32
+	maxSample    = 128
 )
 
 const (
@@ -47,7 +48,7 @@ type Ticket struct {
 	seq  uint64
 	at   time.Time
 	full bool // the window was what held further calls back
-	size int  // level of the message size
+	part uint // cohort that it belongs to; 0: none
 }
 
 // Sent is when the call was sent.
@@ -77,10 +78,18 @@ type Controller struct {
 	cutAt time.Time
 	after uint64 // calls from here on were sent after the last cut, and tell of the queue since
 
-	lost, acked int // since the last judgement of loss
-	tolerance   float64
-	cutLoss     float64 // loss at the first of a series of cuts
-	cuts        int
+	cohort    cohort
+	tolerance float64
+	cutLoss   float64 // loss at the last cut
+	cuts      int
+}
+
+// cohort is a number of calls that were sent one after the other. Loss is judged when all of them have ended: answers
+// are quick and losses late, so that what ended lately would show the one or the other alone.
+type cohort struct {
+	id               uint // 0 before the first
+	sent, done, lost int
+	full             bool // no more are taken in
 }
 
 // New is the window of a route that nothing is known of.
@@ -130,13 +139,54 @@ func (c *Controller) Send(now time.Time) Ticket {
 		c.newRound(now)
 	}
 	c.inFlight++
-	t := Ticket{seq: c.next, at: now, full: 4*c.inFlight >= 3*int(c.size), size: c.sizer.level}
+	t := Ticket{seq: c.next, at: now, full: 4*c.inFlight >= 3*int(c.size)}
+	if !c.cohort.full {
+		if c.cohort.id == 0 {
+			c.cohort.id = 1
+		}
+		c.cohort.sent++
+		c.cohort.full = c.cohort.sent >= max(lossSample, min(int(c.size), maxSample))
+		t.part = c.cohort.id
+	}
 	c.next++
 	return t
 }
 
 // Cancel takes back a call whose answer nobody waits for.
-func (c *Controller) Cancel(Ticket) { c.inFlight-- }
+func (c *Controller) Cancel(now time.Time, t Ticket) {
+	c.inFlight--
+	if t.part == c.cohort.id && t.part > 0 {
+		c.cohort.sent--
+		c.closeCohort(now)
+	}
+}
+
+// ended counts the end of a call for its cohort.
+func (c *Controller) ended(now time.Time, t Ticket, lost bool) {
+	h := &c.cohort
+	if t.part != h.id || t.part == 0 {
+		return
+	}
+	h.done++
+	if lost {
+		h.lost++
+	}
+	c.closeCohort(now)
+}
+
+func (c *Controller) closeCohort(now time.Time) {
+	h := c.cohort
+	if !h.full || h.done < h.sent {
+		return
+	}
+	c.cohort = cohort{id: h.id + 1}
+	if h.done >= lossSample/2 {
+		c.judgeLoss(now, float64(h.lost)/float64(h.done))
+		if c.sizer.results(h.done, h.lost) {
+			c.cuts = 0 // another size loses otherwise
+		}
+	}
+}
 
 // Ack counts an answer. whole says that the call asked as much as its size allowed: short answers travel faster and
 // would mislead.
@@ -154,11 +204,9 @@ func (c *Controller) Ack(now time.Time, t Ticket, whole bool) {
 	if whole {
 		c.base = min(c.base, rtt)
 	}
-	c.acked++
 	c.last = now
 	c.round.acks++
-	c.sizer.result(t.size, false, int(c.size))
-	c.judgeLoss(now)
+	c.ended(now, t, false)
 	if c.slowStart && t.full {
 		c.size = min(c.size+1, Max)
 	}
@@ -176,14 +224,12 @@ func (c *Controller) Ack(now time.Time, t Ticket, whole bool) {
 // Lost counts a call that got no answer in time.
 func (c *Controller) Lost(now time.Time, t Ticket) {
 	c.inFlight--
-	c.lost++
-	c.sizer.result(t.size, true, int(c.size))
-	c.judgeLoss(now)
+	c.ended(now, t, true)
 }
 
 // Busy counts a call that the peer refused because it has too much to do.
 func (c *Controller) Busy(now time.Time, t Ticket) {
-	c.inFlight--
+	c.Cancel(now, t)
 	c.cut(now, t.at, 0.7)
 }
 
@@ -238,32 +284,23 @@ func (c *Controller) cut(now, sent time.Time, by float64) bool {
 	return true
 }
 
-// judgeLoss tells congestion from chance: where smaller windows do not lose less, it is the way that loses, and only
+// judgeLoss tells congestion from chance: where a smaller window does not lose less, it is the way that loses, and only
 // more tolerance keeps the window open.
-func (c *Controller) judgeLoss(now time.Time) {
-	n := c.lost + c.acked
-	if n < max(lossSample, int(c.size)) && c.lost < lossSample/2 {
+func (c *Controller) judgeLoss(now time.Time, p float64) {
+	if p <= c.tolerance {
+		if p < c.tolerance/4 {
+			c.tolerance = max(minTolerance, 0.9*c.tolerance)
+		}
+		c.cuts = 0
 		return
 	}
-	p := float64(c.lost) / float64(n)
-	c.lost, c.acked = 0, 0
-	switch {
-	case p > c.tolerance:
-		if c.cuts == 0 {
-			c.cutLoss = p
-		}
-		if c.cuts >= 2 && p >= 0.7*c.cutLoss {
-			c.tolerance = min(1.4*p+0.02, maxTolerance)
-			c.cuts = 0
-			return
-		}
-		if c.cut(now, now.Add(-c.srtt), 0.7) {
-			c.cuts++
-		}
-	case p < c.tolerance/4:
-		c.tolerance = max(minTolerance, 0.9*c.tolerance)
+	if c.size <= low || c.cuts > 0 && p >= 0.7*c.cutLoss {
+		c.tolerance = min(1.4*p+0.02, maxTolerance)
 		c.cuts = 0
-	default:
-		c.cuts = 0
+		return
+	}
+	if c.cut(now, now.Add(-c.srtt), 0.7) {
+		c.cutLoss = p
+		c.cuts++
 	}
 }
