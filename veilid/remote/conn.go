@@ -27,6 +27,7 @@ type conn struct {
 	garbage  int                 // only the reader
 	dead     chan struct{}       // closed when the connection is lost or closed
 	wg       sync.WaitGroup
+	waiters  sync.Pool // of *waiter
 
 	mu      sync.Mutex
 	last    uint32
@@ -50,12 +51,11 @@ type reply struct {
 	err   error
 }
 
-var waiters = sync.Pool{New: func() any { return &waiter{reply: make(chan reply, 1)} }}
-
 func newConn(raw net.Conn, maxLine int, log *slog.Logger) *conn {
 	return &conn{
 		raw: raw, in: newLineReader(raw, maxLine), out: newOutbox(), log: log,
 		dead: make(chan struct{}), waiting: map[uint32]*waiter{},
+		waiters: sync.Pool{New: func() any { return &waiter{reply: make(chan reply, 1)} }},
 	}
 }
 
@@ -214,7 +214,7 @@ func (c *conn) register(isBytes bool, undo func(jsonapi.Response) jsonapi.Reques
 			break
 		}
 	}
-	w := waiters.Get().(*waiter)
+	w := c.waiters.Get().(*waiter)
 	w.bytes, w.undo = isBytes, undo
 	c.waiting[c.last] = w
 	return c.last, w, nil
@@ -226,12 +226,12 @@ func (c *conn) roundTrip(ctx context.Context, id uint32, w *waiter, line *[]byte
 		if c.take(id) == nil {
 			<-w.reply // of a connection that failed at the same time
 		}
-		w.release()
+		c.release(w)
 		return reply{}, err
 	}
 	select {
 	case r := <-w.reply:
-		w.release()
+		c.release(w)
 		return r, r.err
 	case <-ctx.Done():
 	}
@@ -239,7 +239,7 @@ func (c *conn) roundTrip(ctx context.Context, id uint32, w *waiter, line *[]byte
 	if c.waiting[id] != w { // the reader has the answer in hand
 		c.mu.Unlock()
 		r := <-w.reply
-		w.release()
+		c.release(w)
 		return r, r.err
 	}
 	if w.undo != nil {
@@ -249,13 +249,13 @@ func (c *conn) roundTrip(ctx context.Context, id uint32, w *waiter, line *[]byte
 	}
 	delete(c.waiting, id)
 	c.mu.Unlock()
-	w.release()
+	c.release(w)
 	return reply{}, ctx.Err()
 }
 
-func (w *waiter) release() {
+func (c *conn) release(w *waiter) {
 	w.undo, w.late = nil, false
-	waiters.Put(w)
+	c.waiters.Put(w)
 }
 
 // request asks and decodes the value of the answer into out. If ctx ends before the answer, undo releases later what

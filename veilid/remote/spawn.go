@@ -32,6 +32,8 @@ type SpawnOptions struct {
 	Socket string    // path of the unix socket on which it will serve the JSON API
 	Log    io.Writer // what it writes to its outputs; may be nil
 	Options
+
+	stopAfter time.Duration // stopTimeout unless a test says otherwise
 }
 
 // Spawn starts a node, in a process group of its own, and connects to it. A node that ends is started again, after a
@@ -40,6 +42,9 @@ type SpawnOptions struct {
 func Spawn(ctx context.Context, o SpawnOptions) (*Node, error) {
 	if o.Path == "" || o.Socket == "" {
 		return nil, errors.New("spawn Veilid node: want the paths of the program and of its socket")
+	}
+	if o.stopAfter == 0 {
+		o.stopAfter = stopTimeout
 	}
 	a := address{"unix", o.Socket}
 	if c, err := a.dial(ctx); err == nil {
@@ -166,13 +171,13 @@ func (p *process) once(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	endGroup(cmd)
-	timer := time.NewTimer(stopTimeout)
+	timer := time.NewTimer(p.o.stopAfter)
 	defer timer.Stop()
 	select {
 	case err := <-exit:
 		return ended(err)
 	case <-timer.C:
-		p.node.log.Warn("the Veilid node does not end: killing it", "after", stopTimeout)
+		p.node.log.Warn("the Veilid node does not end: killing it", "after", p.o.stopAfter)
 		killGroup(cmd)
 		return <-exit
 	}
