@@ -217,7 +217,7 @@ func (s *Store) place(ctx context.Context, sp *spool) error {
 		err = syncDir(s.hashDir(h))
 	}
 	if err == nil {
-		err = s.commits.apply(ctx, changes...)
+		err = s.commitOver(ctx, sp, changes)
 	}
 	if err != nil {
 		return errors.Join(err, s.unplace(ctx, h, placed))
@@ -225,9 +225,6 @@ func (s *Store) place(ctx context.Context, sp *spool) error {
 	s.mu.Lock()
 	delete(s.suspects, h)
 	s.mu.Unlock()
-	if p := s.partial(h); p != nil {
-		p.overtaken(sp.size)
-	}
 	s.removeFiles(h, partSuffix) // Collect would find it
 	return nil
 }
@@ -256,9 +253,18 @@ func (s *Store) unplace(ctx context.Context, h blobs.Hash, suffixes []string) er
 	return nil // replaced what was corrupt, or Collect will tell
 }
 
-// overtaken ends a partial blob because the blob was added. Readers go on with what they have.
-func (p *partial) overtaken(size uint64) {
+// commitOver writes the metadata of a complete blob. A partial blob of the same hash that is in use must not write its
+// own after that; readers of it go on with what they have.
+func (s *Store) commitOver(ctx context.Context, sp *spool, changes []Change) error {
+	p := s.partial(sp.hash)
+	if p == nil {
+		return s.commits.apply(ctx, changes...)
+	}
 	p.syncing.Lock()
 	defer p.syncing.Unlock()
-	p.end(func() { p.complete, p.overtakenBy = true, size })
+	err := s.commits.apply(ctx, changes...)
+	if err == nil {
+		p.end(func() { p.complete, p.overtakenBy = true, sp.size })
+	}
+	return err
 }

@@ -118,14 +118,15 @@ func (s *Store) Close() error {
 		open = append(open, p)
 	}
 	s.mu.Unlock()
-	s.collecting.Lock() // the one that runs stops at its next step
-	defer s.collecting.Unlock()
 
 	var errs []error
 	for _, p := range open {
 		errs = append(errs, p.shut())
 	}
 	s.flushes.Wait()
+	// Who is in the middle of a change finishes it, files included, while the folder is still ours.
+	s.commits.close()
+	s.keys.drain()
 	errs = append(errs, s.db.Close())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close blob store: %w", err)
@@ -310,6 +311,7 @@ func (s *Store) suspect(h blobs.Hash) {
 type keyLocks struct {
 	mu    sync.Mutex
 	locks map[blobs.Hash]*keyLock
+	none  chan struct{} // closed when no lock is left; nil unless somebody waits
 }
 
 type keyLock struct {
@@ -338,5 +340,22 @@ func (k *keyLocks) lock(h blobs.Hash) (unlock func()) {
 		if l.users--; l.users == 0 {
 			delete(k.locks, h)
 		}
+		if len(k.locks) == 0 && k.none != nil {
+			close(k.none)
+			k.none = nil
+		}
 	}
+}
+
+// drain waits until no blob is locked. It is called once.
+func (k *keyLocks) drain() {
+	k.mu.Lock()
+	none := make(chan struct{})
+	if len(k.locks) > 0 {
+		k.none = none
+	} else {
+		close(none)
+	}
+	k.mu.Unlock()
+	<-none
 }

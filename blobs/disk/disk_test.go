@@ -26,3 +26,19 @@ func TestReopen(t *testing.T) {
 	dir := t.TempDir()
 	storetest.TestReopen(t, func(t *testing.T) blobs.Store { return openStore(t, dir) })
 }
+
+// The outboards of such blobs are files.
+func TestBig(t *testing.T) {
+	dir := t.TempDir()
+	const size = 16<<20 + 16385
+	storetest.TestBig(t, size, func(t *testing.T) blobs.Store { return openStore(t, dir) })
+
+	f := storetest.NewFeed(storetest.Data(size, 3))
+	partialOf(t, dir, f, 0, 1025)
+	s := openStore(t, dir)
+	finish(t, s, f)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Check(t, openStore(t, dir), f.Data)
+}

@@ -97,8 +97,16 @@ type committer struct {
 	tables Tables
 
 	mu      sync.Mutex
+	closed  bool
 	busy    bool
 	waiting []*pending
+}
+
+// close refuses changes from now on.
+func (c *committer) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
 }
 
 // pending is one caller's changes. Its owner is woken when they are made, or to make a commit itself.
@@ -116,6 +124,10 @@ func (c *committer) apply(ctx context.Context, changes ...Change) error {
 	}
 	p := &pending{changes: changes, wake: make(chan struct{}, 1)}
 	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return blobs.ErrClosed
+	}
 	c.waiting = append(c.waiting, p)
 	lead := !c.busy
 	c.busy = true

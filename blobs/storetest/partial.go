@@ -56,69 +56,76 @@ func checkPartial(t *testing.T, s blobs.Store, f *Feed, want bao.Ranges) {
 
 func testPartial(t *testing.T, s blobs.Store) {
 	for _, size := range sizes {
-		if size <= bao.GroupSize {
-			continue
+		if size > bao.GroupSize {
+			partialOfSize(t, s, size)
 		}
-		f := NewFeed(Data(size, 10))
-		p := start(t, s, f)
-		gone(t, s, f.Hash)
-		if complete(t, p) {
-			t.Fatal("complete with nothing here")
+	}
+}
+
+// partialOfSize brings a blob of more than one group in two parts, each in any order.
+func partialOfSize(t *testing.T, s blobs.Store, size int) {
+	t.Helper()
+	f := NewFeed(Data(size, 10))
+	p := start(t, s, f)
+	gone(t, s, f.Hash)
+	if complete(t, p) {
+		t.Fatal("complete with nothing here")
+	}
+	order := make([]uint64, 0, f.Groups())
+	for i := range f.Groups() {
+		order = append(order, i)
+	}
+	rand.New(rand.NewPCG(uint64(size), 1)).Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	half := len(order) / 2
+	write(t, f, p, order[:half]...)
+	write(t, f, p, order[0]) // once more does nothing
+	var have bao.Ranges
+	for _, i := range order[:half] {
+		span := bao.GroupSpan(i, i+1)
+		if i == f.Groups()-1 {
+			span = bao.From(i * bao.GroupChunks)
 		}
-		order := make([]uint64, 0, f.Groups())
-		for i := range f.Groups() {
-			order = append(order, i)
-		}
-		rand.New(rand.NewPCG(uint64(size), 1)).Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		half := len(order) / 2
-		write(t, f, p, order[:half]...)
-		write(t, f, p, order[0]) // once more does nothing
-		var have bao.Ranges
-		for _, i := range order[:half] {
-			span := bao.GroupSpan(i, i+1)
-			if i == f.Groups()-1 {
-				span = bao.From(i * bao.GroupChunks)
-			}
-			have = have.Union(span)
-		}
-		want := blobs.Info{Hash: f.Hash, Size: uint64(size), Proven: true, Have: have}
-		if diff := cmp.Diff(want, p.Info()); diff != "" {
-			t.Fatal(diff)
-		}
-		info, err := s.Info(t.Context(), f.Hash)
-		if diff := cmp.Diff(want, info); diff != "" || err != nil {
-			t.Fatal(err, diff)
-		}
-		checkPartial(t, s, f, have)
-		checkPartialEncode(t, s, f, have)
-		if err := s.Verify(t.Context(), f.Hash); err != nil {
-			t.Fatal(err)
-		}
-		if complete(t, p) {
-			t.Fatal("complete with half of it here")
-		}
-		b, err := s.Open(t.Context(), f.Hash)
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, f, p, order[half:]...)
-		if !complete(t, p) || !complete(t, p) {
+		have = have.Union(span)
+	}
+	want := blobs.Info{Hash: f.Hash, Size: uint64(size), Proven: true, Have: have}
+	if diff := cmp.Diff(want, p.Info()); diff != "" {
+		t.Fatal(diff)
+	}
+	info, err := s.Info(t.Context(), f.Hash)
+	if diff := cmp.Diff(want, info); diff != "" || err != nil {
+		t.Fatal(err, diff)
+	}
+	checkPartial(t, s, f, have)
+	checkPartialEncode(t, s, f, have)
+	if err := s.Verify(t.Context(), f.Hash); err != nil {
+		t.Fatal(err)
+	}
+	if complete(t, p) {
+		t.Fatal("complete with half of it here")
+	}
+	b, err := s.Open(t.Context(), f.Hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, f, p, order[half:]...)
+	for range 2 { // the second time it is already
+		if !complete(t, p) {
 			t.Fatal("all is here and it is not complete")
 		}
-		checkReads(t, b, f.Data) // opened when it was not complete
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-		Check(t, s, f.Data)
-		write(t, f, p, 0)
-		if err := p.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Partial(t.Context(), f.Hash); !errors.Is(err, blobs.ErrComplete) {
-			t.Fatalf("partial of a complete blob: %v", err)
-		}
-		Check(t, s, f.Data)
 	}
+	checkReads(t, b, f.Data) // opened when it was not complete
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	Check(t, s, f.Data)
+	write(t, f, p, 0)
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Partial(t.Context(), f.Hash); !errors.Is(err, blobs.ErrComplete) {
+		t.Fatalf("partial of a complete blob: %v", err)
+	}
+	Check(t, s, f.Data)
 }
 
 func checkPartialEncode(t *testing.T, s blobs.Store, f *Feed, have bao.Ranges) {
@@ -275,23 +282,29 @@ func testPartialDeleted(t *testing.T, s blobs.Store) {
 }
 
 func testPartialOvertaken(t *testing.T, s blobs.Store) {
-	for _, size := range []int{1000, 100_000, 17 << 20} {
-		f := NewFeed(Data(size, 15))
-		p := start(t, s, f)
-		if size > bao.GroupSize {
-			write(t, f, p, 1)
-		}
-		Add(t, s, f.Data)
-		Check(t, s, f.Data)
-		write(t, f, p, 0)
-		if !complete(t, p) || !p.Info().Complete {
-			t.Error("the blob was added and is not complete")
-		}
-		if err := p.Close(); err != nil {
-			t.Fatal(err)
-		}
-		Check(t, s, f.Data)
+	for _, size := range []int{1000, 100_000} {
+		overtakenOfSize(t, s, size)
 	}
+}
+
+// overtakenOfSize adds a blob while it is on its way.
+func overtakenOfSize(t *testing.T, s blobs.Store, size int) {
+	t.Helper()
+	f := NewFeed(Data(size, 15))
+	p := start(t, s, f)
+	if size > bao.GroupSize {
+		write(t, f, p, 1)
+	}
+	Add(t, s, f.Data)
+	Check(t, s, f.Data)
+	write(t, f, p, 0)
+	if !complete(t, p) || !p.Info().Complete {
+		t.Error("the blob was added and is not complete")
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	Check(t, s, f.Data)
 }
 
 // Many write overlapping parts at once, others read and ask.
