@@ -68,6 +68,28 @@ func TestLive(t *testing.T) {
 	})
 }
 
+// TestWatchDies: the network ends a watch; it is set up again and what happened meanwhile is seen.
+func TestWatchDies(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b, ga, gb := w.pair()
+		defer a.stop()
+		defer b.stop()
+		w.eventually("quiet", func() bool { return len(ga.Members()) == 2 && ga.Published() && gb.Published() })
+		for i := range 3 {
+			w.net.KillWatches(ga.ID())
+			name := fmt.Sprint("Name ", i) // no news tell of a group's name
+			if err := ga.SetName(name); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			w.eventually("b sees the name", func() bool { return gb.Name() == name })
+			if d := time.Since(began); d > time.Minute {
+				t.Errorf("the name was seen after %v: by reconciliation only", d)
+			}
+		}
+	})
+}
+
 func TestOffline(t *testing.T) {
 	inWorld(t, func(w *world) {
 		a, b, ga, gb := w.pair()

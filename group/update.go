@@ -33,9 +33,7 @@ func (r *Repo) update(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
-	if err := r.rec.ensureWatched(ctx, r.g.d.DHT); err != nil {
-		r.g.d.Log.Debug("watch", "err", err)
-	}
+	r.g.watch(ctx, r.rec)
 	errs = append(errs, r.fetchFiles(ctx))
 	err := errors.Join(errs...)
 	if err != nil {

@@ -21,6 +21,7 @@ const (
 	retryMost      = time.Minute     // ... up to this
 	passLimit      = 2 * time.Minute // of one pass: a network that never answers must not hold it up for ever
 	recheckSlot    = 5 * time.Second // after taking a slot: others may have taken it at the same time
+	rewatchAfter   = 20 * time.Second
 	flushRetry     = 300 * time.Millisecond
 	parallelRepos  = 8
 )
@@ -38,6 +39,7 @@ type worker struct {
 	waiting []chan error                    // told the result of the next whole pass
 	status  time.Time                       // when subkey 4 was last published
 	recheck time.Time                       // when to look at the own slot again; zero: not
+	rewatch bool                            // a watch could not be set up
 }
 
 func (w *worker) init() {
@@ -119,6 +121,10 @@ func (g *Group) Run(ctx context.Context) {
 		g.worker.mu.Lock()
 		if !g.worker.recheck.IsZero() {
 			wait = min(wait, time.Until(g.worker.recheck))
+		}
+		if g.worker.rewatch {
+			wait = min(wait, jitter(rewatchAfter))
+			g.worker.rewatch = false
 		}
 		g.worker.mu.Unlock()
 		timer.Reset(max(wait, time.Millisecond))
@@ -215,9 +221,7 @@ func (g *Group) passGroup(ctx context.Context) error {
 	if err := g.publishGroup(ctx); err != nil {
 		errs = append(errs, err)
 	}
-	if err := g.rec.ensureWatched(ctx, g.d.DHT); err != nil {
-		g.d.Log.Debug("watch", "err", err) // reconciliation does what the watch would
-	}
+	g.watch(ctx, g.rec)
 	w := &g.worker
 	w.mu.Lock()
 	recheck := !w.recheck.IsZero() && time.Now().After(w.recheck)
@@ -246,6 +250,16 @@ func (g *Group) passGroup(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// watch asks to be told of changes. Until that works, reconciliation tells of them.
+func (g *Group) watch(ctx context.Context, r *record) {
+	if err := r.ensureWatched(ctx, g.d.DHT); err != nil {
+		g.d.Log.Debug("watch", "err", err)
+		g.worker.mu.Lock()
+		g.worker.rewatch = true
+		g.worker.mu.Unlock()
+	}
 }
 
 // touchLater marks a record without waking the worker: the retry timer does.
@@ -334,10 +348,10 @@ func (g *Group) OnValueChange(u *veilid.ValueChange) bool {
 		}
 		rec = r.rec
 	}
-	switch {
-	case len(u.Subkeys) == 0 && u.Count == 0:
+	if u.Count == 0 { // the watch has ended, by itself or with this last change
 		rec.unwatched()
-	case u.Value != nil && len(u.Subkeys) == 1 && u.Subkeys[0].First == u.Subkeys[0].Last:
+	}
+	if u.Value != nil && len(u.Subkeys) == 1 && u.Subkeys[0].First == u.Subkeys[0].Last {
 		n := u.Subkeys[0].First
 		if rec.store(n, u.Value) {
 			if id == g.id {
@@ -346,15 +360,16 @@ func (g *Group) OnValueChange(u *veilid.ValueChange) bool {
 				r.changed([]uint32{n})
 			}
 			g.wake()
+		}
+		if u.Count > 0 {
 			return true
 		}
-		return true
 	}
 	g.touch(id)
 	return true
 }
 
-// OnNews takes in what a member tells of its repo.
+// onNews takes in what a member tells of its repo.
 func (g *Group) onNews(_ string, n exchange.News) {
 	if r, err := g.Repo(n.Repo); err == nil && !r.CanWrite() && r.Root() != n.Root {
 		g.touch(r.id)
