@@ -188,6 +188,10 @@ func (x *Exchange) release(ctx context.Context, id veilid.RouteID) {
 
 // watch follows what the node says of itself and of routes.
 func (x *Exchange) watch(sub veilid.Subscription) {
+	// Updates tell changes only.
+	if a, err := x.cfg.Node.AttachmentState(x.ctx); err == nil {
+		x.routes.attached(a.Ready())
+	}
 	for {
 		u, err := sub.Next(x.ctx)
 		if err != nil {

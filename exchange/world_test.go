@@ -34,13 +34,12 @@ type member struct {
 	store *spyStore
 	x     *Exchange
 
-	mu      sync.Mutex
-	routes  []veilid.RouteBlob // as told to OnRoute: the last one is what the "DHT" holds
-	hidden  map[blobs.Hash]bool
-	news    []News
-	fresh   int // how often the route was read again
-	away    bool
-	answers func(*member, *veilid.AppCall) bool
+	mu     sync.Mutex
+	routes []veilid.RouteBlob // as told to OnRoute: the last one is what the "DHT" holds
+	hidden map[blobs.Hash]bool
+	news   []News
+	fresh  int // how often the route was read again
+	away   bool
 }
 
 var testGroup = GroupID{Key32: veilid.Key32{Kind: veilid.VLD0, Value: [32]byte{1}}}
