@@ -43,6 +43,8 @@ func TestRules(t *testing.T) {
 		{"blobs/disk/disk.go", ours("internal/kv"), clean},
 		{"blobs/tablestore/t.go", ours("veilid"), clean},
 		{"blobs/disk/disk.go", ours("blobs/tablestore"), "choose an implementation"},
+		{"blobs/tablestore/t.go", ours("blobs/disk"), clean},
+		{"blobs/tablestore/t.go", ours("blobs/memory"), "choose an implementation"},
 		{"backend/b.go", ours("blobs/disk"), "choose an implementation"},
 		{"backend/b.go", ours("veilid/remote"), "choose an implementation"},
 		{"backend/b_test.go", ours("veilid/memory"), clean},
