@@ -171,13 +171,18 @@ func data(n int) []byte {
 func add(t *testing.T, b []byte, to ...*member) (h blobs.Hash) {
 	t.Helper()
 	for _, m := range to {
-		tag, _, err := m.store.Add(context.Background(), bytes.NewReader(b))
-		if err != nil {
-			t.Fatal(err)
-		}
-		h = tag.Hash
+		h = addTo(t, b, m.store)
 	}
 	return h
+}
+
+func addTo(t testing.TB, b []byte, s *spyStore) blobs.Hash {
+	t.Helper()
+	tag, _, err := s.Add(context.Background(), bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tag.Hash
 }
 
 // fetch fetches within a limit of virtual time, and compares.
