@@ -23,6 +23,7 @@ type Exchange interface {
 	FetchSmall(ctx context.Context, req exchange.Request, hashes []blobs.Hash, sizes []uint64) ([]*blobs.TempTag, error)
 	Ping(ctx context.Context, g exchange.GroupID, p exchange.Peer) (time.Duration, error)
 	Have(ctx context.Context, g exchange.GroupID, p exchange.Peer, hashes []blobs.Hash) ([]exchange.Held, error)
+	Hello(ctx context.Context, g exchange.GroupID, p exchange.Peer) (exchange.Greeting, error)
 	SendNews(ctx context.Context, g exchange.GroupID, to []exchange.Peer, n exchange.News) error
 }
 
@@ -330,7 +331,7 @@ func (g *Group) EnsureRepo(ctx context.Context, name string) (*Repo, error) {
 	g.own = r
 	g.repos[r.id] = r
 	if g.route != nil {
-		r.pending[routeSubkey] = g.route
+		r.pending[r.routeKey] = g.route
 	}
 	g.mu.Unlock()
 	if err := r.recommit(ctx); err != nil { // members find an empty list rather than none

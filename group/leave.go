@@ -16,7 +16,7 @@ type blobHash = blobs.Hash
 // Serve lets members reach this group's blobs through the exchange.
 func (g *Group) Serve() {
 	g.d.Exchange.AddGroup(exchange.Group{
-		ID: g.id, Secret: g.keys.Secret, Visible: g.visible, OnNews: g.onNews,
+		ID: g.id, Secret: g.keys.Secret, Visible: g.visible, OnNews: g.onNews, OnHello: g.onHello,
 		Greet: func() exchange.Greeting {
 			e := exchange.Greeting{Device: g.d.Device}
 			if own := g.Own(); own != nil {

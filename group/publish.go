@@ -86,15 +86,21 @@ func (r *Repo) publish(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, n := range []uint32{routeSubkey, pointerSubkey, legacySubkey, nameSubkey, statusSubkey} {
+	r.mu.Lock()
+	routeKey := r.routeKey
+	r.mu.Unlock()
+	for _, n := range []uint32{routeKey, pointerSubkey, legacySubkey, nameSubkey, statusSubkey} {
 		v, ok := pending[n]
 		if !ok {
 			continue
 		}
 		var err error
-		if n == pointerSubkey {
+		switch n {
+		case routeKey:
+			err = r.publishRoute(ctx, n, v)
+		case pointerSubkey:
 			err = r.publishPointer(ctx, v)
-		} else {
+		default:
 			err = r.rec.writeOver(ctx, r.g.d.DHT, n, v)
 		}
 		if err != nil {
@@ -106,12 +112,44 @@ func (r *Repo) publish(ctx context.Context) error {
 			delete(r.pending, n)
 		}
 		r.mu.Unlock()
+		if n == routeKey {
+			r.g.greet()
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	r.g.emit(Published, r, "")
 	return nil
+}
+
+// publishRoute publishes this device's route. A route that stands there and was not seen here before is that of another
+// device of this member: then this one takes a subkey of its own.
+func (r *Repo) publishRoute(ctx context.Context, n uint32, route []byte) error {
+	before := r.rec.value(n)
+	now, err := r.rec.read(ctx, r.g.d.DHT, n)
+	if err != nil {
+		return err
+	}
+	if len(now) == 0 || bytes.Equal(now, before) || bytes.Equal(now, route) {
+		return r.rec.writeOver(ctx, r.g.d.DHT, n, route)
+	}
+	if _, err := r.rec.refresh(ctx, r.g.d.DHT); err != nil {
+		return err
+	}
+	for _, free := range routeSubkeys {
+		if len(r.rec.value(free)) > 0 {
+			continue
+		}
+		if err := r.rec.writeOver(ctx, r.g.d.DHT, free, route); err != nil {
+			return err
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.routeKey = free
+		return nil
+	}
+	return r.rec.writeOver(ctx, r.g.d.DHT, n, route) // all are taken, perhaps by devices that are no more
 }
 
 // queueStatus renews subkey 4 when it is due.
@@ -187,6 +225,9 @@ func (r *Repo) legacyHash() blobs.Hash {
 
 // merge joins the own files with those that another device of this member has published.
 func (r *Repo) merge(ctx context.Context, theirs pointer) error {
+	if _, err := r.rec.refresh(ctx, r.g.d.DHT); err != nil { // where that device can be reached
+		return err
+	}
 	tags, err := r.g.fetchManifest(ctx, theirs)
 	if err != nil {
 		return fmt.Errorf("merge with this member's other device: %w", err)
@@ -234,7 +275,7 @@ func (g *Group) SetRoute(blob []byte) {
 		return
 	}
 	own.mu.Lock()
-	own.pending[routeSubkey] = blob
+	own.pending[own.routeKey] = blob
 	own.mu.Unlock()
 	g.wake()
 }
@@ -248,5 +289,12 @@ func (g *Group) Withdraw(ctx context.Context) error {
 	if err := own.rec.ensureOpen(ctx, g.d.DHT); err != nil {
 		return err
 	}
-	return own.rec.writeOver(ctx, g.d.DHT, routeSubkey, []byte{})
+	own.mu.Lock()
+	n := own.routeKey
+	delete(own.pending, n)
+	own.mu.Unlock()
+	if len(own.rec.value(n)) == 0 {
+		return nil // none was published
+	}
+	return own.rec.writeOver(ctx, g.d.DHT, n, []byte{})
 }

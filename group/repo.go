@@ -35,6 +35,7 @@ type Repo struct {
 	base      []entry    // files of the manifest that was last published
 	published blobs.Hash // its root
 	pending   map[uint32][]byte
+	routeKey  uint32 // subkey of this device's route: another device of this member may have the first one
 	edits     edits
 }
 
@@ -44,7 +45,7 @@ func (g *Group) newRepo(key veilid.RecordKey, writer veilid.KeyPair) *Repo {
 		id:      key.Opaque(),
 		rec:     newRecord(key, writer, repoSubkeys),
 		index:   map[blobs.Hash]struct{}{},
-		pending: map[uint32][]byte{},
+		pending: map[uint32][]byte{}, routeKey: routeSubkey,
 	}
 	return r
 }

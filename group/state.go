@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/OpenArchive/save-dweb-go/blobs"
 	"github.com/OpenArchive/save-dweb-go/group/seal"
@@ -42,6 +43,7 @@ type savedOwn struct {
 	Version   uint64            `cbor:"4,keyasint"`
 	Root      blobs.Hash        `cbor:"5,keyasint"` // current manifest
 	Published blobs.Hash        `cbor:"6,keyasint"` // manifest that was last published: the base of merges
+	RouteKey  uint32            `cbor:"7,keyasint,omitempty"`
 }
 
 func cacheKey(g veilid.OpaqueRecordKey) string { return "cache/" + opaqueHex(g) }
@@ -78,7 +80,7 @@ func (g *Group) saved() savedGroup {
 	if o := g.own; o != nil {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		s.Own = &savedOwn{o.rec.snapshot(), clone(o.pending), o.name, o.version, o.root, o.published}
+		s.Own = &savedOwn{o.rec.snapshot(), clone(o.pending), o.name, o.version, o.root, o.published, o.routeKey}
 	}
 	return s
 }
@@ -167,7 +169,10 @@ func (g *Group) loadOwn(ctx context.Context, s *savedOwn) error {
 	if r.pending == nil {
 		r.pending = map[uint32][]byte{}
 	}
-	delete(r.pending, routeSubkey) // routes do not outlive the run that made them
+	if slices.Contains(routeSubkeys, s.RouteKey) {
+		r.routeKey = s.RouteKey
+	}
+	delete(r.pending, r.routeKey) // routes do not outlive the run that made them
 	g.own = r
 	g.repos[r.id] = r
 	// A crash between tag and cache leaves the tag one step ahead: the tag is what was promised to the caller.

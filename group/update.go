@@ -231,27 +231,27 @@ func (g *Group) request() exchange.Request {
 	return exchange.Request{Group: g.id, Peers: g.peers}
 }
 
-// peers are the devices of all other members; those that are away are among them, since they may come back.
+// peers are all other devices, those of this member too; who is away is among them, since it may come back.
 func (g *Group) peers() []exchange.Peer {
 	var ps []exchange.Peer
 	for _, r := range g.Repos() {
-		if !r.CanWrite() {
-			ps = append(ps, r.peers()...)
-		}
+		ps = append(ps, r.peers()...)
 	}
 	return ps
 }
 
 func (r *Repo) peers() []exchange.Peer {
 	r.mu.Lock()
-	gone := r.gone
+	gone, mine := r.gone, r.routeKey
 	r.mu.Unlock()
 	if gone {
 		return nil
 	}
 	var ps []exchange.Peer
 	for _, n := range routeSubkeys {
-		if n == routeSubkey || len(r.rec.value(n)) > 0 {
+		switch known := len(r.rec.value(n)) > 0; {
+		case r.CanWrite() && (n == mine || !known): // this device, or one that never was
+		case known || n == routeSubkey:
 			ps = append(ps, r.peer(n))
 		}
 	}

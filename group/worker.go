@@ -21,6 +21,7 @@ const (
 	retryMost      = time.Minute     // ... up to this
 	passLimit      = 2 * time.Minute // of one pass: a network that never answers must not hold it up for ever
 	recheckSlot    = 5 * time.Second // after taking a slot: others may have taken it at the same time
+	greetLimit     = 20 * time.Second
 	rewatchAfter   = 20 * time.Second
 	flushRetry     = 300 * time.Millisecond
 	parallelRepos  = 8
@@ -367,6 +368,31 @@ func (g *Group) OnValueChange(u *veilid.ValueChange) bool {
 	}
 	g.touch(id)
 	return true
+}
+
+// onHello takes in that a member's device is there anew: its route may be another one than the record showed.
+func (g *Group) onHello(h exchange.Greeting, _ []byte) {
+	id, err := veilid.Parse[veilid.OpaqueRecordKey](h.Repo)
+	if err != nil {
+		return
+	}
+	if _, err := g.Repo(id); err != nil {
+		id = g.id // a member whose slot was not seen yet
+	}
+	g.touch(id)
+}
+
+// greet tells all other members that this device is there, by its new route.
+func (g *Group) greet() {
+	for _, p := range g.peers() {
+		g.worker.wg.Go(func() {
+			ctx, cancel := context.WithTimeout(g.worker.ctx, greetLimit)
+			defer cancel()
+			if _, err := g.d.Exchange.Hello(ctx, g.id, p); err != nil {
+				g.d.Log.Debug("hello", "peer", p.ID, "err", err)
+			}
+		})
+	}
 }
 
 // onNews takes in what a member tells of its repo.
