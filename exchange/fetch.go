@@ -80,7 +80,7 @@ func (x *Exchange) attach(req *Request) (t *transfer, joined bool, err error) {
 		return t, true, nil
 	}
 	t = &transfer{
-		x: x, hash: req.Hash, limit: req.MaxSize,
+		x: x, hash: req.Hash, limit: req.MaxSize, begun: time.Now(),
 		wake: make(chan struct{}, 1), done: make(chan struct{}), sized: make(chan struct{}),
 		waiters: map[*Request]struct{}{req: {}}, byKey: map[linkKey]*provider{},
 	}

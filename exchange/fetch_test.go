@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -304,48 +303,5 @@ func TestCloseEndsTransfers(t *testing.T) {
 			t.Errorf("after Close: %v", err)
 		}
 		synctest.Wait()
-	})
-}
-
-func TestFetchSmall(t *testing.T) {
-	run(t, func(t *testing.T, w *world) {
-		w.net.SetConditions(memory.Conditions{Delay: 50 * time.Millisecond})
-		a, b, c := w.member("a"), w.member("b"), w.member("c")
-		var hashes []blobs.Hash
-		var sizes []uint64
-		var want [][]byte
-		for i := range 200 {
-			d := bytes.Repeat([]byte{byte(i), 1}, 10*i)
-			switch i {
-			case 50:
-				d = data(300_000) // too large for a batch
-			case 51:
-				d = want[7] // twice the same
-			}
-			at := []*member{a, c}
-			if i%10 == 3 {
-				at = at[1:] // only one has it
-			}
-			hashes = append(hashes, add(t, d, at...))
-			sizes = append(sizes, uint64(len(d)))
-			want = append(want, d)
-		}
-		sizes[20] = 5 // the caller is wrong
-		begun := time.Now()
-		tags, err := b.x.FetchSmall(context.Background(), request(blobs.Hash{}, a, c), hashes, sizes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("%v", time.Since(begun))
-		if d := time.Since(begun); d > 2500*time.Millisecond {
-			t.Errorf("took %v: 100 ms for each of a dozen rounds would do", d)
-		}
-		for i, tag := range tags {
-			if tag.Hash != hashes[i] {
-				t.Errorf("tag %d is for %s", i, tag.Hash.Short())
-			}
-			b.check(t, hashes[i], want[i])
-			tag.Release()
-		}
 	})
 }

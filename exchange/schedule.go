@@ -49,7 +49,7 @@ func (t *transfer) settle() {
 // feed gives a provider work. The caller holds t.mu.
 func (t *transfer) feed(p *provider) {
 	for !t.over && p.listed && p.state == provActive && !p.asking {
-		if !t.known && p.probing {
+		if !t.known && (p.probing || t.probes() >= firstProbes+int(time.Since(t.begun)/probeTick)) {
 			return // what else there is to ask is not known yet
 		}
 		if p.unit.IsEmpty() && t.queue.IsEmpty() && !t.canHelp(p) {
@@ -82,6 +82,16 @@ func (t *transfer) feed(p *provider) {
 		t.reads.Add(1)
 		go t.read(cp)
 	}
+}
+
+// probes is how many first READs are on their way. The caller holds t.mu.
+func (t *transfer) probes() (n int) {
+	for _, p := range t.provs {
+		if p.probing {
+			n++
+		}
+	}
+	return n
 }
 
 // canHelp reports whether a provider without work of its own might take some of what others have. The caller holds t.mu.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/OpenArchive/save-dweb-go/blobs"
@@ -49,11 +50,13 @@ type batches struct {
 	x   *Exchange
 	max uint64 // largest blob to accept
 
-	stop context.CancelFunc
+	cancel context.CancelCauseFunc
 
-	mu   sync.Mutex
-	todo []smallBlob
-	err  error
+	mu     sync.Mutex
+	todo   []smallBlob
+	out    int // batches on their way
+	failed map[linkKey]bool
+	err    error
 }
 
 // smallBlob is a blob that is to come with others.
@@ -64,7 +67,7 @@ type smallBlob struct {
 }
 
 func (x *Exchange) fetchSmall(ctx context.Context, req Request, hashes []blobs.Hash, sizes []uint64) error {
-	b := &batches{x: x, max: x.cfg.MaxBlob}
+	b := &batches{x: x, max: x.cfg.MaxBlob, failed: map[linkKey]bool{}}
 	if req.MaxSize > 0 {
 		b.max = min(b.max, req.MaxSize)
 	}
@@ -124,36 +127,71 @@ func (x *Exchange) fetchSmall(ctx context.Context, req Request, hashes []blobs.H
 	return errors.Join(errs...)
 }
 
-// run asks every provider that can be reached for batches, until each blob is here or was asked of all of them.
+// run asks the providers for batches, until each blob is here or was asked of all that can be reached.
 func (b *batches) run(ctx context.Context, req Request) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	b.stop = stop
-	var wg sync.WaitGroup
-	for _, p := range req.Peers() {
-		l := b.x.link(req.Group, p)
-		wg.Go(func() {
-			if _, err := l.ready(ctx); err != nil {
-				return
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	b.cancel = cancel
+	for {
+		var wg sync.WaitGroup
+		for _, p := range req.Peers() {
+			if l := b.x.link(req.Group, p); b.wants(l.key) {
+				wg.Go(func() { b.serve(ctx, l) })
 			}
-			var calls sync.WaitGroup
-			for range batchesEach {
-				calls.Go(func() {
-					for b.ask(ctx, l) {
-					}
-				})
-			}
-			calls.Wait()
-		})
+		}
+		if wg.Wait(); !b.again(ctx, req) {
+			break
+		}
 	}
-	wg.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	return b.err
 }
 
-// take removes blobs that fill one answer and that the link was not asked for yet.
+// again reports whether another round makes sense: a peer that failed gave back what others had no chance to be asked.
+func (b *batches) again(ctx context.Context, req Request) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	for _, p := range req.Peers() {
+		if b.wants(linkKey{req.Group, p.ID}) {
+			return true
+		}
+	}
+	return false
+}
+
+// wants reports whether there is anything to ask of a peer.
+func (b *batches) wants(k linkKey) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.failed[k] && slices.ContainsFunc(b.todo, func(s smallBlob) bool { return !s.asked[k] })
+}
+
+// serve lets one peer bring what it can.
+func (b *batches) serve(ctx context.Context, l *link) {
+	_, err := l.ready(ctx)
+	if err == nil {
+		var calls sync.WaitGroup
+		for range batchesEach {
+			calls.Go(func() {
+				for b.ask(ctx, l) {
+				}
+			})
+		}
+		calls.Wait()
+	} else {
+		b.giveBack(l.key, nil, true)
+	}
+}
+
+// take removes blobs that fill one answer and that the peer was not asked for yet.
 func (b *batches) take(k linkKey) (batch []smallBlob) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.failed[k] {
+		return nil
+	}
 	room := uint64(batchBytes)
 	rest := b.todo[:0]
 	for _, s := range b.todo {
@@ -167,13 +205,29 @@ func (b *batches) take(k linkKey) (batch []smallBlob) {
 	}
 	clear(b.todo[len(rest):])
 	b.todo = rest
+	if len(batch) > 0 {
+		b.out++
+	}
 	return batch
 }
 
-func (b *batches) giveBack(blobs []smallBlob) {
+// giveBack returns what a batch did not bring. failed says that the peer is of no more use here.
+func (b *batches) giveBack(k linkKey, rest []smallBlob, failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.todo = append(b.todo, blobs...)
+	b.todo = append(b.todo, rest...)
+	if failed {
+		b.failed[k] = true
+	}
+}
+
+// returned counts the end of a batch. After the last one there is nobody to wait for.
+func (b *batches) returned() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.out--; b.out == 0 && len(b.todo) == 0 {
+		b.cancel(errNotNeeded)
+	}
 }
 
 func (b *batches) fail(err error) {
@@ -182,7 +236,7 @@ func (b *batches) fail(err error) {
 	if b.err == nil {
 		b.err = err
 	}
-	b.stop()
+	b.cancel(err)
 }
 
 // ask fetches one batch; it reports whether it makes sense to ask the same peer for another.
@@ -191,12 +245,13 @@ func (b *batches) ask(ctx context.Context, l *link) (more bool) {
 	if len(batch) == 0 {
 		return false
 	}
+	defer b.returned()
 	hashes := make([]blobs.Hash, len(batch))
 	for i := range batch {
 		hashes[i] = batch[i].hash
 	}
 	if err := b.x.down.await(ctx, readSize); err != nil {
-		b.giveBack(batch)
+		b.giveBack(l.key, batch, true)
 		return false
 	}
 	st, body, _, err := b.x.questionStatus(ctx, l, frame.OpRead, manyRequest(hashes))
@@ -204,11 +259,11 @@ func (b *batches) ask(ctx context.Context, l *link) (more bool) {
 	has := make([]bool, len(batch))
 	switch {
 	case err != nil || st != frame.OK && st != frame.Shortened:
-		b.giveBack(batch)
+		b.giveBack(l.key, batch, true)
 		return false
 	case st == frame.Shortened:
-		if has, body, err = frame.ParseShortenedMany(body, len(batch)); err != nil {
-			b.giveBack(batch)
+		if has, body, err = frame.ParseShortenedMany(body, len(batch)); err != nil || len(has) == 0 {
+			b.giveBack(l.key, batch, true)
 			return false
 		}
 	default:
@@ -221,7 +276,7 @@ func (b *batches) ask(ctx context.Context, l *link) (more bool) {
 		switch {
 		case i >= len(has): // it did not fit
 			rest = append(rest, s)
-			more = more || i > 0
+			more = true
 		case !has[i]:
 			s.asked[l.key] = true
 			rest = append(rest, s)
@@ -229,7 +284,7 @@ func (b *batches) ask(ctx context.Context, l *link) (more bool) {
 		default:
 			n, ok := splitWhole(body)
 			if !ok || b.x.isLiar(l.key, s.hash) {
-				b.giveBack(append(rest, batch[i:]...))
+				b.giveBack(l.key, append(rest, batch[i:]...), true)
 				return false
 			}
 			err := b.keep(ctx, s.hash, body[:n])
@@ -241,10 +296,10 @@ func (b *batches) ask(ctx context.Context, l *link) (more bool) {
 				b.x.log.Warn("peer sent wrong data", "peer", l.key.peer, "hash", s.hash.Short(), "err", err)
 				b.x.addLiar(l.key, s.hash)
 				s.asked[l.key] = true
-				b.giveBack(append(append(rest, s), batch[i+1:]...))
+				b.giveBack(l.key, append(append(rest, s), batch[i+1:]...), true)
 				return false
 			default:
-				b.giveBack(append(rest, batch[i:]...))
+				b.giveBack(l.key, append(rest, batch[i:]...), true)
 				if ctx.Err() == nil {
 					b.fail(fmt.Errorf("fetch %s: %w", s.hash.Short(), err))
 				}
@@ -252,7 +307,7 @@ func (b *batches) ask(ctx context.Context, l *link) (more bool) {
 			}
 		}
 	}
-	b.giveBack(rest)
+	b.giveBack(l.key, rest, false)
 	return more
 }
 

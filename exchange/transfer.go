@@ -14,10 +14,12 @@ import (
 
 // Paces of a transfer.
 const (
-	probeChunks  = 28                    // of the first READs, which ask the last chunk too
-	activePoll   = 2 * time.Second       // how often the peers are asked for while something moves
-	parkedPoll   = 5 * time.Second       // and while nothing does
-	endgameTick  = 50 * time.Millisecond // how often late answers are looked for at the end
+	probeChunks  = 28                     // of the first READs, which ask the last chunk too
+	firstProbes  = 3                      // providers asked at first, before the size is known
+	probeTick    = 500 * time.Millisecond // until one more is
+	activePoll   = 2 * time.Second        // how often the peers are asked for while something moves
+	parkedPoll   = 5 * time.Second        // and while nothing does
+	endgameTick  = 50 * time.Millisecond  // how often late answers are looked for at the end
 	progressTick = 200 * time.Millisecond
 	minReask     = 2 * time.Second // until a provider that lacks chunks is asked again; doubles
 	maxReask     = time.Minute
@@ -53,6 +55,7 @@ type transfer struct {
 	flying   []*piece // in the order in which they were sent
 	provs    []*provider
 	byKey    map[linkKey]*provider
+	begun    time.Time
 	asked    time.Time // when Peers was called
 	rateAt   time.Time // when the rate limit allows the next READ
 	waiting  string
@@ -244,6 +247,9 @@ func (t *transfer) turn() (next time.Time, over bool) {
 	sooner(t.rateAt)
 	if len(t.flying) > 0 && t.endgame {
 		sooner(now.Add(endgameTick))
+	}
+	if len(t.flying) > 0 && !t.known {
+		sooner(now.Add(probeTick))
 	}
 	return next, false
 }
