@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/OpenArchive/save-dweb-go/blobs"
@@ -126,12 +127,21 @@ func (r *Repo) publish(ctx context.Context) error {
 // publishRoute publishes this device's route. A route that stands there and was not seen here before is that of another
 // device of this member: then this one takes a subkey of its own.
 func (r *Repo) publishRoute(ctx context.Context, n uint32, route []byte) error {
-	before := r.rec.value(n)
+	r.mu.Lock()
+	mine := r.lastRoutes
+	if len(mine) == 0 || !bytes.Equal(mine[0], route) {
+		mine = append([][]byte{route}, mine[:min(1, len(mine))]...)
+	}
+	r.lastRoutes = mine
+	r.mu.Unlock()
+	if err := r.g.save(); err != nil { // before the network has it: a crash in between must not make it a stranger's
+		return err
+	}
 	now, err := r.rec.read(ctx, r.g.d.DHT, n)
 	if err != nil {
 		return err
 	}
-	if len(now) == 0 || bytes.Equal(now, before) || bytes.Equal(now, route) {
+	if len(now) == 0 || slices.ContainsFunc(mine, func(m []byte) bool { return bytes.Equal(m, now) }) {
 		return r.rec.writeOver(ctx, r.g.d.DHT, n, route)
 	}
 	if _, err := r.rec.refresh(ctx, r.g.d.DHT); err != nil {

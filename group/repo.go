@@ -30,13 +30,14 @@ type Repo struct {
 	listing *listing
 
 	// Of the own repo only:
-	name      string
-	version   uint64
-	base      []entry    // files of the manifest that was last published
-	published blobs.Hash // its root
-	pending   map[uint32][]byte
-	routeKey  uint32 // subkey of this device's route: another device of this member may have the first one
-	edits     edits
+	name       string
+	version    uint64
+	base       []entry    // files of the manifest that was last published
+	published  blobs.Hash // its root
+	pending    map[uint32][]byte
+	lastRoutes [][]byte // the last two that this device published, perhaps in an earlier run
+	routeKey   uint32   // subkey of this device's route: another device of this member may have the first one
+	edits      edits
 }
 
 func (g *Group) newRepo(key veilid.RecordKey, writer veilid.KeyPair) *Repo {

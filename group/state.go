@@ -37,13 +37,14 @@ type savedRepo struct {
 
 // savedOwn is the own repo. Its key pair lies beside the group's.
 type savedOwn struct {
-	Values    map[uint32]cached `cbor:"1,keyasint"`
-	Pending   map[uint32][]byte `cbor:"2,keyasint,omitempty"` // subkeys to publish
-	Name      string            `cbor:"3,keyasint"`
-	Version   uint64            `cbor:"4,keyasint"`
-	Root      blobs.Hash        `cbor:"5,keyasint"` // current manifest
-	Published blobs.Hash        `cbor:"6,keyasint"` // manifest that was last published: the base of merges
-	RouteKey  uint32            `cbor:"7,keyasint,omitempty"`
+	Values     map[uint32]cached `cbor:"1,keyasint"`
+	Pending    map[uint32][]byte `cbor:"2,keyasint,omitempty"` // subkeys to publish
+	Name       string            `cbor:"3,keyasint"`
+	Version    uint64            `cbor:"4,keyasint"`
+	Root       blobs.Hash        `cbor:"5,keyasint"` // current manifest
+	Published  blobs.Hash        `cbor:"6,keyasint"` // manifest that was last published: the base of merges
+	RouteKey   uint32            `cbor:"7,keyasint,omitempty"`
+	LastRoutes [][]byte          `cbor:"8,keyasint,omitempty"`
 }
 
 func cacheKey(g veilid.OpaqueRecordKey) string { return "cache/" + opaqueHex(g) }
@@ -80,7 +81,7 @@ func (g *Group) saved() savedGroup {
 	if o := g.own; o != nil {
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		s.Own = &savedOwn{o.rec.snapshot(), clone(o.pending), o.name, o.version, o.root, o.published, o.routeKey}
+		s.Own = &savedOwn{o.rec.snapshot(), clone(o.pending), o.name, o.version, o.root, o.published, o.routeKey, o.lastRoutes}
 	}
 	return s
 }
@@ -172,6 +173,7 @@ func (g *Group) loadOwn(ctx context.Context, s *savedOwn) error {
 	if slices.Contains(routeSubkeys, s.RouteKey) {
 		r.routeKey = s.RouteKey
 	}
+	r.lastRoutes = s.LastRoutes
 	delete(r.pending, r.routeKey) // routes do not outlive the run that made them
 	g.own = r
 	g.repos[r.id] = r
