@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -72,10 +71,6 @@ func (n *Node) firstContact(ctx context.Context) (*session, error) {
 		s, err := n.open(ctx)
 		if err == nil {
 			return s, nil
-		}
-		var refused *net.OpError
-		if !errors.As(err, &refused) {
-			return nil, err
 		}
 		select {
 		case exit := <-n.proc.exits:
