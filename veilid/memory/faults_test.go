@@ -25,7 +25,7 @@ func world(t *testing.T, f func(t *testing.T, net *Network, a, b *Node), opts ..
 
 // elapse lets virtual time pass, and all that is due by then happen.
 func elapse(d time.Duration) {
-	time.Sleep(d)
+	<-time.After(d)
 	synctest.Wait()
 }
 
