@@ -2,11 +2,18 @@
 // in it. It knows nothing but times and losses, and is not safe for use by several goroutines.
 //
 // A route's best window lies between ten and many hundreds: at a round trip of 490 ms 256 calls carry 15 MB/s, and at
-// 3 ms more than 16 only queue (measured on real nodes). Single round trips vary three- to fivefold, so the controller
-// looks at the quickest of many: a queue delays all of them, jitter only some.
+// 3 ms more than 16 only queue (measured on real nodes). The round trip alone does not tell which: below are TCP
+// connections, and where those lose a packet now and then everything behind it waits, however few calls there are; more
+// calls in flight then bring more although each takes longer (1.3 MB/s with 64, 4 MB/s with 256, at 1 % loss). So the
+// window follows the pace at which answers come, as a multiple of what that pace fills on the bare way, and now and
+// then it is tried whether a smaller multiple brings as much.
 package window
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Bounds of the window, in calls.
 const (
@@ -17,10 +24,30 @@ const (
 	Max     = 512
 )
 
-// A route without a queue answers within base+1/4+20 ms, a queue is certain above base+1/2+40 ms. The fixed parts keep
-// short routes from being starved by the granularity of their work.
-func noQueue(base time.Duration) time.Duration { return base + base/4 + 20*time.Millisecond }
-func queue(base time.Duration) time.Duration   { return base + base/2 + 40*time.Millisecond }
+// The window is pace × (gain × base + slack), where base is the shortest round trip. The slack keeps short routes from
+// being starved by the granularity of their work.
+const (
+	growGain = 3.5 // in the beginning: the pace that is known is that of one round trip ago
+	highGain = 2.5
+	lowGain  = 1.5
+	slack    = 30 * time.Millisecond
+)
+
+// The pace is the best of so many rounds. A round is one bare round trip, or half of a present one, since answers come in
+// bursts, and has so many answers at least.
+const (
+	paceRounds   = 10
+	roundAnswers = 8
+)
+
+// Trials of the gain.
+const (
+	settleRounds  = 2    // after a change, until it shows
+	measureRounds = 5    // of each gain
+	holdRounds    = 16   // of the better one, until the other is tried again
+	enough        = 0.88 // of the high gain's pace, for the low one to be the better
+	flatRounds    = 3    // without a better pace, after which growth is over and trials begin
+)
 
 // Deadlines of calls.
 const (
@@ -29,23 +56,11 @@ const (
 	firstDeadline = 7 * time.Second // Veilid itself gives up after about 5 s and a bit per hop
 )
 
-// Loss that is taken for chance rather than for congestion; it adapts, see lossy.
-const (
-	minTolerance = 0.05
-	maxTolerance = 0.5
-	lossSample   = 32
-	maxSample    = 128
-)
-
-const (
-	roundSamples = 8                // that tell a queue from jitter
-	startGain    = 2.9              // of slow start: enough not to hold up doubling
-	forget       = 10 * time.Second // of silence, after which the window is doubted
-)
+// forget is the silence after which the window is doubted.
+const forget = 10 * time.Second
 
 // Ticket is a call in flight.
 type Ticket struct {
-	seq  uint64
 	at   time.Time
 	full bool // the window was what held further calls back
 	part uint // cohort that it belongs to; 0: none
@@ -56,45 +71,30 @@ func (t Ticket) Sent() time.Time { return t.at }
 
 // Controller is the window of one route.
 type Controller struct {
-	size      float64
-	inFlight  int
-	slowStart bool
-	answered  bool
-	next      uint64
-	sizer     sizer
+	size     float64
+	ceiling  float64 // after losses: not to be exceeded, and rising
+	inFlight int
+	answered bool
+	last     time.Time // last answer
 
 	base, srtt, rttvar time.Duration
 
 	round struct {
 		start   time.Time
-		samples int
+		answers int
 		min     time.Duration
-		acks    int
 		full    bool
 	}
-	stale int // rounds of slow start in which more calls brought only a queue
-	rate  float64
-	last  time.Time // last answer
-	cutAt time.Time
-	after uint64 // calls from here on were sent after the last cut, and tell of the queue since
+	paces []float64 // of the last rounds in which the window was full, answers per second
+	trial trial
 
-	cohort    cohort
-	tolerance float64
-	cutLoss   float64 // loss at the last cut
-	cuts      int
-}
-
-// cohort is a number of calls that were sent one after the other. Loss is judged when all of them have ended: answers
-// are quick and losses late, so that what ended lately would show the one or the other alone.
-type cohort struct {
-	id               uint // 0 before the first
-	sent, done, lost int
-	full             bool // no more are taken in
+	loss  loss
+	sizer sizer
 }
 
 // New is the window of a route that nothing is known of.
 func New() *Controller {
-	return &Controller{size: probe, slowStart: true, tolerance: minTolerance}
+	return &Controller{size: probe, ceiling: Max, loss: newLoss(), trial: trial{high: true}}
 }
 
 // Room is how many more calls may be sent.
@@ -128,64 +128,33 @@ func (c *Controller) Deadline() time.Duration {
 // Chunks is how many chunks to ask in one READ at most.
 func (c *Controller) Chunks() int { return c.sizer.chunks() }
 
+// String shows the state, for logs.
+func (c *Controller) String() string {
+	return fmt.Sprintf("window %.0f of %.0f, %d in flight, base %v, round trip %v ± %v, pace %.0f/s, high gain %v, tolerance %.2f",
+		c.size, c.ceiling, c.inFlight, c.base.Round(time.Millisecond), c.srtt.Round(time.Millisecond),
+		c.rttvar.Round(time.Millisecond), c.pace(), c.trial.high, c.loss.tolerance)
+}
+
 // Send counts a call that begins.
 func (c *Controller) Send(now time.Time) Ticket {
-	if c.round.start.IsZero() {
-		c.newRound(now)
-	}
-	if c.inFlight == 0 && c.answered && now.Sub(c.last) > forget {
-		c.size = min(c.size, max(c.size/2, initial)) // the way may have changed
-		c.slowStart, c.stale, c.rate = true, 0, 0
+	if c.inFlight == 0 {
+		if c.answered && now.Sub(c.last) > forget { // the way may have changed
+			c.size = min(c.size, max(c.size/2, initial))
+			c.trial = trial{high: true}
+		}
 		c.newRound(now)
 	}
 	c.inFlight++
-	t := Ticket{seq: c.next, at: now, full: 4*c.inFlight >= 3*int(c.size)}
-	if !c.cohort.full {
-		if c.cohort.id == 0 {
-			c.cohort.id = 1
-		}
-		c.cohort.sent++
-		c.cohort.full = c.cohort.sent >= max(lossSample, min(int(c.size), maxSample))
-		t.part = c.cohort.id
-	}
-	c.next++
+	t := Ticket{at: now, full: 4*c.inFlight >= 3*int(c.size)}
+	t.part = c.loss.sent(int(c.size))
 	return t
 }
 
 // Cancel takes back a call whose answer nobody waits for.
 func (c *Controller) Cancel(now time.Time, t Ticket) {
 	c.inFlight--
-	if t.part == c.cohort.id && t.part > 0 {
-		c.cohort.sent--
-		c.closeCohort(now)
-	}
-}
-
-// ended counts the end of a call for its cohort.
-func (c *Controller) ended(now time.Time, t Ticket, lost bool) {
-	h := &c.cohort
-	if t.part != h.id || t.part == 0 {
-		return
-	}
-	h.done++
-	if lost {
-		h.lost++
-	}
-	c.closeCohort(now)
-}
-
-func (c *Controller) closeCohort(now time.Time) {
-	h := c.cohort
-	if !h.full || h.done < h.sent {
-		return
-	}
-	c.cohort = cohort{id: h.id + 1}
-	if h.done >= lossSample/2 {
-		c.judgeLoss(now, float64(h.lost)/float64(h.done))
-		if c.sizer.results(h.done, h.lost) {
-			c.cuts = 0 // another size loses otherwise
-		}
-	}
+	c.loss.cancelled(t.part)
+	c.judgeLoss(now)
 }
 
 // Ack counts an answer. whole says that the call asked as much as its size allowed: short answers travel faster and
@@ -205,18 +174,15 @@ func (c *Controller) Ack(now time.Time, t Ticket, whole bool) {
 		c.base = min(c.base, rtt)
 	}
 	c.last = now
-	c.round.acks++
-	c.ended(now, t, false)
-	if c.slowStart && t.full {
-		c.size = min(c.size+1, Max)
+	c.loss.ended(t.part, false)
+	c.judgeLoss(now)
+	if most := min(c.target(), c.ceiling); t.full && c.size < most {
+		c.size = min(c.size+1, most)
 	}
-	if t.seq < c.after || !whole {
-		return
-	}
+	c.round.answers++
 	c.round.full = c.round.full || t.full
-	c.round.samples++
 	c.round.min = min(c.round.min, rtt)
-	if c.round.samples >= min(max(int(c.size)/2, 1), roundSamples) && now.Sub(c.round.start) >= c.base {
+	if c.round.answers >= min(max(int(c.size)/2, 1), roundAnswers) && now.Sub(c.round.start) >= max(c.base, c.srtt/2) {
 		c.endRound(now)
 	}
 }
@@ -224,83 +190,91 @@ func (c *Controller) Ack(now time.Time, t Ticket, whole bool) {
 // Lost counts a call that got no answer in time.
 func (c *Controller) Lost(now time.Time, t Ticket) {
 	c.inFlight--
-	c.ended(now, t, true)
+	c.loss.ended(t.part, true)
+	c.judgeLoss(now)
 }
 
 // Busy counts a call that the peer refused because it has too much to do.
 func (c *Controller) Busy(now time.Time, t Ticket) {
 	c.Cancel(now, t)
-	c.cut(now, t.at, 0.7)
+	c.cut(now, t.at)
 }
 
 func (c *Controller) newRound(now time.Time) {
-	c.round.start = now
-	c.round.samples, c.round.min = 0, time.Hour
-	c.round.acks, c.round.full = 0, false
+	c.round.start, c.round.answers, c.round.min, c.round.full = now, 0, time.Hour, false
+}
+
+func (c *Controller) pace() float64 {
+	if len(c.paces) == 0 {
+		return 0
+	}
+	return slices.Max(c.paces)
+}
+
+// target is the window that the pace asks for.
+func (c *Controller) target() float64 {
+	if len(c.paces) < 2 {
+		return Max // nothing is known yet
+	}
+	gain := lowGain
+	switch {
+	case c.trial.phase == growing:
+		gain = growGain
+	case c.trial.high:
+		gain = highGain
+	}
+	return min(max(c.pace()*(gain*c.base.Seconds()+slack.Seconds()), low), Max)
 }
 
 // endRound draws the conclusions from the answers of about one round trip.
 func (c *Controller) endRound(now time.Time) {
 	r := c.round
 	c.newRound(now)
-	rate := float64(r.acks) / max(now.Sub(r.start), time.Microsecond).Seconds()
-	grown := rate > 1.15*c.rate
-	c.rate = rate
-	clear := r.min < c.base+c.base/10+5*time.Millisecond
-	switch {
-	case r.min > queue(c.base):
-		if c.size <= low { // too few calls to queue behind each other: the way itself has become longer
-			c.base += (r.min - c.base) / 2
-			return
-		}
-		c.cut(now, r.start, max(0.5, float64(noQueue(c.base))/float64(r.min)))
-	case c.slowStart && r.full:
-		// While the window doubles with each round trip, answers come at half the pace that it allows. Far below
-		// that the way is full already, though its queue has not been seen yet.
-		if most := max(startGain*rate*noQueue(c.base).Seconds(), 2*initial); c.size > most {
-			c.size, c.slowStart = most, false
-			return
-		}
-		if grown || clear {
-			c.stale = 0
-		} else if c.stale++; c.stale >= 2 {
-			c.slowStart = false
-		}
-	case r.full && c.cuts == 0 && clear:
-		c.size = min(c.size+max(1, c.size/4), Max)
-	case r.full && c.cuts == 0 && r.min < noQueue(c.base):
-		c.size = min(c.size+max(1, c.size/16), Max)
+	if !r.full {
+		return // it was not the window that held back calls: the pace says nothing
+	}
+	if c.size <= low && r.min > c.base+c.base/2+2*slack {
+		c.base += (r.min - c.base) / 2 // too few calls to queue behind each other: the way itself has become longer
+	}
+	pace := float64(r.answers) / max(now.Sub(r.start), time.Microsecond).Seconds()
+	if len(c.paces) == paceRounds {
+		c.paces = slices.Delete(c.paces, 0, 1)
+	}
+	c.paces = append(c.paces, pace)
+	c.trial.round(pace)
+	c.ceiling = min(c.ceiling*1.1, Max)
+	if most := c.target(); c.size > most {
+		c.size = max(most, 0.8*c.size, floor)
 	}
 }
 
 // cut makes the window smaller, once for all the calls that were in flight together.
-func (c *Controller) cut(now, sent time.Time, by float64) bool {
-	c.slowStart = false
-	if sent.Before(c.cutAt) {
+func (c *Controller) cut(now, sent time.Time) bool {
+	if sent.Before(c.loss.cutAt) {
 		return false
 	}
-	c.cutAt, c.after = now, c.next
-	c.size = max(c.size*by, floor)
+	c.loss.cutAt = now
+	c.size = max(0.7*c.size, floor)
+	c.ceiling = max(c.size, low)
 	return true
 }
 
-// judgeLoss tells congestion from chance: where a smaller window does not lose less, it is the way that loses, and only
-// more tolerance keeps the window open.
-func (c *Controller) judgeLoss(now time.Time, p float64) {
-	if p <= c.tolerance {
-		if p < c.tolerance/4 {
-			c.tolerance = max(minTolerance, 0.9*c.tolerance)
+// judgeLoss looks at a cohort of calls when all of them have ended.
+func (c *Controller) judgeLoss(now time.Time) {
+	n, lost, ok := c.loss.cohortEnded()
+	if !ok {
+		return
+	}
+	switch p := float64(lost) / float64(n); c.loss.judge(p, c.size <= low) {
+	case congestion:
+		if c.cut(now, now.Add(-c.srtt)) {
+			c.loss.cuts++
+			c.loss.atCut = p
 		}
-		c.cuts = 0
-		return
+	case chance:
+		c.ceiling = Max
 	}
-	if c.size <= low || c.cuts > 0 && p >= 0.7*c.cutLoss {
-		c.tolerance = min(1.4*p+0.02, maxTolerance)
-		c.cuts = 0
-		return
-	}
-	if c.cut(now, now.Add(-c.srtt), 0.7) {
-		c.cutLoss = p
-		c.cuts++
+	if c.sizer.results(n, lost) {
+		c.loss.cuts = 0 // another size loses otherwise
 	}
 }
