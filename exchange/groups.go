@@ -25,7 +25,7 @@ const (
 	maxNewsRepos  = 1024
 	controlRate   = 200.0 // small questions per second of one group
 	controlBurst  = 400.0
-	helloInterval = time.Second // of one repo
+	helloInterval = 200 * time.Millisecond // of one repo
 	maxHelloRepos = 1024
 )
 

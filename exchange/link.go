@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ type link struct {
 	stale   bool   // the route is to be read again from the DHT
 	hint    []byte // route blob that the peer itself told
 	route   veilid.RouteID
+	blob    []byte // that route was imported from
 	win     *window.Controller
 	busy    time.Time // the peer asked for quiet until then
 	heard   time.Time // last answer
@@ -206,7 +208,7 @@ func (l *link) dial(peer Peer, stale bool, hint []byte) {
 				released = old
 			}
 		}
-		l.route, l.win, l.used = id, window.New(), now
+		l.route, l.blob, l.win, l.used = id, blob, window.New(), now
 		l.heard, l.losses = time.Time{}, 0
 		l.setState(linkReady)
 	} else {
@@ -248,6 +250,29 @@ func (l *link) retryNow(hint []byte) {
 	if l.state == linkSuspended || l.state == linkAway || l.state == linkLegacy {
 		l.until, l.backoff = time.Time{}, minSuspended
 		l.setState(l.state)
+	}
+}
+
+// PeerMoved says that a peer has another route than before, as its record in the DHT shows. Calls on the former one are
+// given up, since nobody may be there to answer them.
+func (x *Exchange) PeerMoved(g GroupID, peer string, blob []byte) {
+	x.mu.Lock()
+	l := x.links[linkKey{g, peer}]
+	x.mu.Unlock()
+	if l == nil || len(blob) == 0 {
+		return
+	}
+	l.mu.Lock()
+	moved := l.state == linkReady && !bytes.Equal(l.blob, blob)
+	if moved {
+		for c := range l.calls {
+			c.cancel(errRouteDead)
+		}
+		l.setState(linkNew)
+	}
+	l.mu.Unlock()
+	if !moved {
+		l.retryNow(nil)
 	}
 }
 

@@ -24,6 +24,7 @@ type Exchange interface {
 	Ping(ctx context.Context, g exchange.GroupID, p exchange.Peer) (time.Duration, error)
 	Have(ctx context.Context, g exchange.GroupID, p exchange.Peer, hashes []blobs.Hash) ([]exchange.Held, error)
 	Hello(ctx context.Context, g exchange.GroupID, p exchange.Peer) (exchange.Greeting, error)
+	PeerMoved(g exchange.GroupID, peer string, blob []byte)
 	SendNews(ctx context.Context, g exchange.GroupID, to []exchange.Peer, n exchange.News) error
 }
 

@@ -216,7 +216,7 @@ func (r *Repo) publishPointer(ctx context.Context, sealed []byte) error {
 	r.published, r.base = p.Root, entries
 	r.reindex(p, r.legacyHash())
 	r.mu.Unlock()
-	r.g.tellNews(ctx, r, p)
+	r.g.announce(ctx, r, p)
 	return nil
 }
 
@@ -263,15 +263,44 @@ func (r *Repo) merge(ctx context.Context, theirs pointer) error {
 // errAgain lets the worker come back at once for what it has just queued.
 var errAgain = errors.New("work was queued")
 
-// tellNews tells the members that are there of a new manifest. It is a hint: watches and reconciliation tell the others.
-func (g *Group) tellNews(ctx context.Context, r *Repo, p pointer) {
-	peers := g.peers()
-	if len(peers) == 0 {
-		return
-	}
+// newsAgain is when news are told again: a member whose device was about to return has missed them.
+var newsAgain = []time.Duration{3 * time.Second, 15 * time.Second, time.Minute}
+
+// announce tells the members that are there of a new manifest, now and some times again. It is a hint: watches and
+// reconciliation tell of it, too, but later.
+func (g *Group) announce(ctx context.Context, r *Repo, p pointer) {
 	n := exchange.News{Repo: r.id, Root: p.Root, Version: p.Version}
-	if err := g.d.Exchange.SendNews(ctx, g.id, peers, n); err != nil {
-		g.d.Log.Debug("news", "err", err)
+	now := time.Now()
+	g.worker.mu.Lock()
+	g.worker.news, g.worker.tell = &n, nil
+	for _, d := range newsAgain {
+		g.worker.tell = append(g.worker.tell, now.Add(d))
+	}
+	g.worker.mu.Unlock()
+	g.tellNews(ctx, n)
+}
+
+// tellAgain tells the latest news again when that is due.
+func (g *Group) tellAgain(ctx context.Context) {
+	w := &g.worker
+	now := time.Now()
+	w.mu.Lock()
+	due := 0
+	for due < len(w.tell) && !w.tell[due].After(now) {
+		due++
+	}
+	w.tell = w.tell[due:]
+	n := w.news
+	w.mu.Unlock()
+	if due > 0 && n != nil {
+		g.tellNews(ctx, *n)
+	}
+}
+
+func (g *Group) tellNews(ctx context.Context, n exchange.News) {
+	if peers := g.peers(); len(peers) > 0 {
+		err := g.d.Exchange.SendNews(ctx, g.id, peers, n)
+		g.d.Log.Debug("news sent", "peers", len(peers), "version", n.Version, "err", err)
 	}
 }
 

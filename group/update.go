@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/OpenArchive/save-dweb-go/blobs"
@@ -27,6 +28,7 @@ func (r *Repo) update(ctx context.Context) error {
 	}
 	if r.g.takeDirty(r.id) {
 		changed, err := r.rec.refresh(ctx, r.g.d.DHT)
+		r.g.d.Log.Debug("repo read", "repo", short(r.id), "changed", changed, "err", err)
 		r.changed(changed)
 		if err != nil {
 			r.g.touchLater(r.id)
@@ -50,6 +52,11 @@ func (r *Repo) setProblem(err error) {
 
 // changed tells of new values of another member's record.
 func (r *Repo) changed(subkeys []uint32) {
+	for _, n := range subkeys {
+		if slices.Contains(routeSubkeys, n) {
+			r.g.d.Exchange.PeerMoved(r.g.id, r.peerID(n), r.rec.value(n))
+		}
+	}
 	for _, n := range subkeys {
 		if n != pointerSubkey && n != legacySubkey {
 			r.g.emit(MemberChanged, r, "")
@@ -258,9 +265,12 @@ func (r *Repo) peers() []exchange.Peer {
 	return ps
 }
 
+// peerID names the device whose route is in a subkey.
+func (r *Repo) peerID(n uint32) string { return fmt.Sprintf("%s/%d", r.id.Bare(), n) }
+
 func (r *Repo) peer(n uint32) exchange.Peer {
 	return exchange.Peer{
-		ID: fmt.Sprintf("%s/%d", r.id.Bare(), n),
+		ID: r.peerID(n),
 		Route: func(ctx context.Context, again bool) ([]byte, error) {
 			b := r.rec.value(n)
 			if again && r.g.d.Ready() {

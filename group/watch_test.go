@@ -10,11 +10,16 @@ import (
 	"github.com/OpenArchive/save-dweb-go/veilid/vld0"
 )
 
+// quiet is an exchange that nobody needs here but to be told of routes.
+type quiet struct{ Exchange }
+
+func (quiet) PeerMoved(exchange.GroupID, string, []byte) {}
+
 // watched is a group with one other member whose record was read in version 3.
 func watched(t *testing.T) (*Group, *Repo) {
 	t.Helper()
 	secret := vld0.System{}.RandomSharedSecret()
-	g := newGroup(Deps{Log: slog.New(slog.DiscardHandler), Emit: func(Event) {}}, Keys{testRecord(1), secret, vld0.System{}.GenerateKeyPair()})
+	g := newGroup(Deps{Log: slog.New(slog.DiscardHandler), Emit: func(Event) {}, Exchange: quiet{}}, Keys{testRecord(1), secret, vld0.System{}.GenerateKeyPair()})
 	r := g.newRepo(testRecord(2), veilid.KeyPair{})
 	g.repos[r.id] = r
 	g.rec.watched, r.rec.watched = true, true

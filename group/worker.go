@@ -22,6 +22,7 @@ const (
 	passLimit      = 2 * time.Minute // of one pass: a network that never answers must not hold it up for ever
 	recheckSlot    = 5 * time.Second // after taking a slot: others may have taken it at the same time
 	greetLimit     = 20 * time.Second
+	newsAfterHello = 500 * time.Millisecond
 	rewatchAfter   = 20 * time.Second
 	flushRetry     = 300 * time.Millisecond
 	parallelRepos  = 8
@@ -41,6 +42,8 @@ type worker struct {
 	status  time.Time                       // when subkey 4 was last published
 	recheck time.Time                       // when to look at the own slot again; zero: not
 	rewatch bool                            // a watch could not be set up
+	news    *exchange.News                  // of the own repo, as long as they are told again
+	tell    []time.Time                     // when to tell them
 }
 
 func (w *worker) init() {
@@ -123,6 +126,9 @@ func (g *Group) Run(ctx context.Context) {
 		if !g.worker.recheck.IsZero() {
 			wait = min(wait, time.Until(g.worker.recheck))
 		}
+		if len(g.worker.tell) > 0 {
+			wait = min(wait, time.Until(g.worker.tell[0]))
+		}
 		if g.worker.rewatch {
 			wait = min(wait, jitter(rewatchAfter))
 			g.worker.rewatch = false
@@ -203,6 +209,7 @@ func (g *Group) pass(ctx context.Context) error {
 		}
 	}
 	errs = append(errs, g.passGroup(ctx), g.passRepos(ctx))
+	g.tellAgain(ctx)
 	err := errors.Join(errs...)
 	if serr := g.save(); serr != nil {
 		err = errors.Join(err, serr)
@@ -342,6 +349,7 @@ func (g *Group) passRepos(ctx context.Context) error {
 func (g *Group) OnValueChange(u *veilid.ValueChange) bool {
 	id := u.Key.Opaque()
 	rec := g.rec
+	g.d.Log.Debug("value change", "record", short(id), "subkeys", u.Subkeys, "count", u.Count, "value", u.Value != nil)
 	if id != g.id {
 		r, err := g.Repo(id)
 		if err != nil {
@@ -372,6 +380,7 @@ func (g *Group) OnValueChange(u *veilid.ValueChange) bool {
 
 // onHello takes in that a member's device is there anew: its route may be another one than the record showed.
 func (g *Group) onHello(h exchange.Greeting, _ []byte) {
+	g.d.Log.Debug("hello", "repo", h.Repo, "device", h.Device)
 	id, err := veilid.Parse[veilid.OpaqueRecordKey](h.Repo)
 	if err != nil {
 		return
@@ -379,6 +388,9 @@ func (g *Group) onHello(h exchange.Greeting, _ []byte) {
 	if _, err := g.Repo(id); err != nil {
 		id = g.id // a member whose slot was not seen yet
 	}
+	g.worker.mu.Lock() // it may have missed the last news
+	g.worker.tell = append([]time.Time{time.Now().Add(newsAfterHello)}, g.worker.tell...)
+	g.worker.mu.Unlock()
 	g.touch(id)
 }
 
@@ -396,7 +408,8 @@ func (g *Group) greet() {
 }
 
 // onNews takes in what a member tells of its repo.
-func (g *Group) onNews(_ string, n exchange.News) {
+func (g *Group) onNews(from string, n exchange.News) {
+	g.d.Log.Debug("news", "from", from, "repo", short(n.Repo), "version", n.Version)
 	if r, err := g.Repo(n.Repo); err == nil && !r.CanWrite() && r.Root() != n.Root {
 		g.touch(r.id)
 	} else if err != nil {

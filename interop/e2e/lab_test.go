@@ -49,7 +49,7 @@ func (s *stage) check(err error) {
 // device starts a device on node k.
 func (s *stage) device(name string, k int, args ...string) *Device {
 	s.t.Helper()
-	d, err := NewDevice(s.bin, filepath.Join(s.dir, "devices"), name, s.lab.Socket(k), args...)
+	d, err := NewDevice(s.bin, filepath.Join(s.dir, "devices"), name, s.lab.Socket(k), append(args, "--max-rate", "0", "--log-level", "debug")...)
 	s.check(err)
 	s.t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
