@@ -20,7 +20,7 @@ const (
 	probe   = 2 // until the first answer
 	initial = 8
 	floor   = 2
-	low     = 4 // at this size it is not our own queue that we measure
+	low     = 4 // whatever the pace
 	Max     = 512
 )
 
@@ -38,6 +38,7 @@ const (
 const (
 	paceRounds   = 10
 	roundAnswers = 8
+	longerRounds = 6 // until a longer way is believed
 )
 
 // Trials of the gain.
@@ -87,6 +88,8 @@ type Controller struct {
 	}
 	paces []float64 // of the last rounds in which the window was full, answers per second
 	trial trial
+
+	longer int // rounds in which even the quickest answer took longer than our own queue explains
 
 	loss  loss
 	sizer sizer
@@ -233,15 +236,23 @@ func (c *Controller) endRound(now time.Time) {
 	if !r.full {
 		return // it was not the window that held back calls: the pace says nothing
 	}
-	if c.size <= low && r.min > c.base+c.base/2+2*slack {
-		c.base += (r.min - c.base) / 2 // too few calls to queue behind each other: the way itself has become longer
-	}
 	pace := float64(r.answers) / max(now.Sub(r.start), time.Microsecond).Seconds()
 	if len(c.paces) == paceRounds {
 		c.paces = slices.Delete(c.paces, 0, 1)
 	}
 	c.paces = append(c.paces, pace)
 	c.trial.round(pace)
+	// The queue of a window that follows the pace is shorter than this: the way itself has become longer.
+	if r.min > time.Duration(highGain*float64(c.base))+2*slack && c.size <= 1.05*c.target()+1 {
+		c.longer++
+	} else {
+		c.longer = 0
+	}
+	if c.longer >= longerRounds {
+		c.base, c.longer = r.min, 0
+		c.trial = trial{high: true}
+		c.paces = append(c.paces[:0], pace)
+	}
 	c.ceiling = min(c.ceiling*1.1, Max)
 	if most := c.target(); c.size > most {
 		c.size = max(most, 0.8*c.size, floor)
