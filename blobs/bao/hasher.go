@@ -199,7 +199,7 @@ func (h *Hasher) Copy(ctx context.Context, dst io.Writer, src io.Reader) (total 
 			s = h.take()
 		}
 		from := s.n
-		n, err := io.ReadFull(src, s.buf[from:])
+		n, err := ReadFull(src, s.buf[from:])
 		if n > 0 {
 			if h.filling != s {
 				h.handOut()
@@ -215,13 +215,33 @@ func (h *Hasher) Copy(ctx context.Context, dst io.Writer, src io.Reader) (total 
 			h.free = append(h.free, s)
 		}
 		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		case err == io.EOF:
 			return total, nil
 		case err != nil:
 			return total, err
 		}
 	}
 	return total, h.err
+}
+
+// ReadFull fills p like io.ReadFull, but the end of src is io.EOF wherever it comes, and every other error is what src
+// says. io.ReadFull cannot tell a source that has ended from one that broke off with io.ErrUnexpectedEOF, as the body of
+// an HTTP request does: half an upload would pass for all of it.
+func ReadFull(src io.Reader, p []byte) (n int, err error) {
+	for idle := 0; n < len(p) && err == nil; {
+		var m int
+		m, err = src.Read(p[n:])
+		n += m
+		if idle++; m > 0 {
+			idle = 0
+		} else if idle == 100 && err == nil {
+			err = io.ErrNoProgress
+		}
+	}
+	if n == len(p) && err == io.EOF {
+		err = nil // the next read tells it
+	}
+	return n, err
 }
 
 // copier writes segments in order, beside the goroutine that reads them.

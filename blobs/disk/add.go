@@ -47,9 +47,9 @@ func (s *Store) Add(ctx context.Context, r io.Reader) (*blobs.TempTag, uint64, e
 // read reads a blob to its end and computes its hash.
 func (sp *spool) read(ctx context.Context, r io.Reader) error {
 	head := make([]byte, maxInlineData+1)
-	n, err := io.ReadFull(r, head)
+	n, err := bao.ReadFull(r, head)
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case err == io.EOF:
 		sp.inline, sp.size = head[:n], uint64(n)
 		sp.hash = blobs.Sum(sp.inline)
 		return nil

@@ -51,6 +51,13 @@ func testAddFails(t *testing.T, s blobs.Store) {
 		if tag, _, err := s.Add(t.Context(), r); !errors.Is(err, boom) || tag != nil {
 			t.Errorf("reader failed after %d bytes: %v", size, err)
 		}
+		// An upload that breaks off, as package net/http tells it, is no end of the file.
+		for _, cut := range []error{io.ErrUnexpectedEOF, fmt.Errorf("read: %w", io.ErrUnexpectedEOF), fmt.Errorf("read: %w", io.EOF)} {
+			r = io.MultiReader(bytes.NewReader(Data(size, 3)), iotest.ErrReader(cut))
+			if tag, _, err := s.Add(t.Context(), r); !errors.Is(err, cut) || tag != nil {
+				t.Errorf("reader broke off with %q after %d bytes: %v", cut, size, err)
+			}
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		stop := readerFunc(func([]byte) (int, error) { cancel(); return 0, nil })
 		r = io.MultiReader(bytes.NewReader(Data(size, 3)), &times{stop, 1}, bytes.NewReader(Data(3<<20, 4)))
