@@ -13,6 +13,8 @@ import (
 	"github.com/OpenArchive/save-dweb-go/group"
 	"github.com/OpenArchive/save-dweb-go/group/invite"
 	"github.com/OpenArchive/save-dweb-go/group/seal"
+	"github.com/OpenArchive/save-dweb-go/internal/kv"
+	"github.com/OpenArchive/save-dweb-go/vault"
 	"github.com/OpenArchive/save-dweb-go/veilid"
 )
 
@@ -74,19 +76,24 @@ var table = []struct {
 	{Class{"group_full", http.StatusConflict, ExitRefused}, []error{group.ErrFull}},
 	{Class{"denied", http.StatusForbidden, ExitRefused}, []error{exchange.ErrDenied}},
 
-	{Class{"corrupt", http.StatusInternalServerError, ExitCorrupt}, []error{blobs.ErrCorrupt, blobs.ErrVerify}},
-	{Class{"tampered", http.StatusInternalServerError, ExitCorrupt}, []error{seal.ErrTampered, seal.ErrTooShort, seal.ErrNoCiphertext}},
+	{Class{"wrong_key", http.StatusForbidden, ExitRefused}, []error{vault.ErrWrongKey}},
+
+	{Class{"corrupt", http.StatusInternalServerError, ExitCorrupt}, []error{blobs.ErrCorrupt, blobs.ErrVerify, vault.ErrCorrupt, kv.ErrCorrupt}},
+	{Class{"tampered", http.StatusInternalServerError, ExitCorrupt}, []error{seal.ErrTampered, seal.ErrTooShort, seal.ErrNoCiphertext, vault.ErrTampered}},
 	{Class{"malformed", http.StatusBadGateway, ExitCorrupt}, []error{group.ErrMalformed}},
-	{Class{"unsupported_version", http.StatusNotImplemented, ExitFailed}, []error{seal.ErrVersion}},
+	{Class{"unsupported_version", http.StatusNotImplemented, ExitFailed}, []error{seal.ErrVersion, vault.ErrVersion}},
 	{Class{"too_large", http.StatusRequestEntityTooLarge, ExitFailed}, []error{blobs.ErrTooLarge, seal.ErrTooLarge}},
 	{Class{"no_space", http.StatusInsufficientStorage, ExitFailed}, []error{blobs.ErrNoSpace, syscall.ENOSPC}},
+	{Class{"in_use", http.StatusConflict, ExitFailed}, []error{vault.ErrLocked, kv.ErrLocked}},
 	{Class{"stalled", http.StatusRequestTimeout, ExitFailed}, []error{ErrStalled}},
 
 	{Class{"busy", http.StatusServiceUnavailable, ExitUnreachable}, []error{exchange.ErrBusy}},
 	{Class{"unreachable", http.StatusServiceUnavailable, ExitUnreachable}, []error{exchange.ErrUnreachable, exchange.ErrAway, exchange.ErrLegacyPeer}},
 	{Class{"not_held", http.StatusNotFound, ExitNotFound}, []error{exchange.ErrNotHeld}},
 	{Class{"blob_not_found", http.StatusNotFound, ExitNotFound}, []error{blobs.ErrNotFound}},
-	{Class{"closing", http.StatusServiceUnavailable, ExitUnreachable}, []error{backend.ErrClosed, blobs.ErrClosed, veilid.ErrShutdown}},
+	{Class{"closing", http.StatusServiceUnavailable, ExitUnreachable}, []error{
+		backend.ErrClosed, blobs.ErrClosed, exchange.ErrClosed, vault.ErrClosed, kv.ErrClosed, veilid.ErrShutdown,
+	}},
 	{Class{"offline", http.StatusServiceUnavailable, ExitUnreachable}, []error{
 		backend.ErrOffline, veilid.ErrTryAgain, veilid.ErrNoConnection, veilid.ErrInvalidTarget, veilid.ErrNotInitialized,
 	}},

@@ -114,10 +114,12 @@ func (h *Handler) putFile(w http.ResponseWriter, r *http.Request) error {
 	}
 	body := &upload{r: r.Body, rc: http.NewResponseController(w), stall: h.stall}
 	f, err := repo.Put(r.Context(), r.PathValue("name"), body, opts)
-	body.rc.SetReadDeadline(time.Time{}) //nolint:errcheck // a test's recorder has none
 	if err != nil {
+		// The server reads on for a while, so that the client sees the answer; not for ever.
+		body.rc.SetReadDeadline(time.Now().Add(min(h.stall, drainLimit))) //nolint:errcheck // a test's recorder has none
 		return err
 	}
+	body.rc.SetReadDeadline(time.Time{}) //nolint:errcheck // as above
 	writeJSON(w, http.StatusCreated, fileOf(repo, f))
 	return nil
 }

@@ -22,6 +22,7 @@ const (
 	bodyTimeout  = 30 * time.Second
 	writeTimeout = 5 * time.Minute // of one piece of an answer, to a client that does not read
 	uploadStall  = 15 * time.Minute
+	drainLimit   = 5 * time.Second // for the rest of an upload that was refused
 	pingTimeout  = 30 * time.Second
 	refreshLimit = 2 * time.Minute
 )

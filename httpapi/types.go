@@ -112,8 +112,8 @@ func (j Job) Err() error {
 	return ErrorOf(internal.Status, j.Code, j.Error)
 }
 
-// Ended reports whether the job is over.
-func (j Job) Ended() bool { return j.State != backend.JobRunning }
+// Over reports whether the job is over.
+func (j Job) Over() bool { return j.State != backend.JobRunning }
 
 // Collected counts what a collection of garbage removed and left.
 type Collected struct {

@@ -2,15 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"path/filepath"
 	"strings"
 
-	"github.com/OpenArchive/save-dweb-go/blobs/disk"
-	"github.com/OpenArchive/save-dweb-go/httpapi"
-	"github.com/OpenArchive/save-dweb-go/internal/kv"
-	"github.com/OpenArchive/save-dweb-go/vault"
 	"github.com/OpenArchive/save-dweb-go/veilid"
 	"github.com/OpenArchive/save-dweb-go/veilid/remote"
 )
@@ -61,25 +56,4 @@ func asNode(n *remote.Node, err error) (veilid.Node, error) {
 		return nil, err
 	}
 	return n, nil
-}
-
-// daemonClass tells errors that only a daemon's start has.
-func daemonClass(err error) (exit int, code string, ok bool) {
-	is := func(errs ...error) bool {
-		for _, e := range errs {
-			if errors.Is(err, e) {
-				return true
-			}
-		}
-		return false
-	}
-	switch {
-	case is(vault.ErrWrongKey):
-		return httpapi.ExitRefused, "wrong_key", true
-	case is(vault.ErrTampered, vault.ErrCorrupt, kv.ErrCorrupt):
-		return httpapi.ExitCorrupt, "corrupt", true
-	case is(errInUse, vault.ErrLocked, disk.ErrLocked):
-		return httpapi.ExitFailed, "in_use", true
-	}
-	return 0, "", false
 }

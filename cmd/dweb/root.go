@@ -156,11 +156,10 @@ func (a *app) classify(err error) (exit int, code string) {
 		return httpapi.ExitUsage, "usage"
 	case errors.Is(err, client.ErrNoDaemon):
 		return httpapi.ExitUnreachable, "no_daemon"
+	case errors.Is(err, errInUse):
+		return httpapi.ExitFailed, "in_use"
 	case errors.Is(err, fs.ErrNotExist):
 		return httpapi.ExitNotFound, "not_found"
-	}
-	if exit, code, ok := daemonClass(err); ok {
-		return exit, code
 	}
 	c := httpapi.Classify(err)
 	return c.Exit, c.Code

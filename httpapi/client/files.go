@@ -122,35 +122,38 @@ func (d *download) open() error {
 
 // Read reads on.
 func (d *download) Read(p []byte) (int, error) {
-	for {
-		n, err := d.body.Read(p)
-		d.at += int64(n)
-		if n > 0 || err == nil {
-			return n, nil
-		}
-		if err == io.EOF && d.at == d.size {
-			return 0, io.EOF
-		}
-		if d.ctx.Err() != nil {
-			return 0, d.ctx.Err()
-		}
-		// Asking for the rest either goes on or tells why it cannot.
-		d.body.Close()
-		at, broke := d.at, err
-		if err := d.open(); err != nil {
-			var told *httpapi.Error
-			if errors.As(err, &told) {
-				return 0, told
-			}
-			return 0, fmt.Errorf("the stream broke off at byte %d: %w", at, errors.Join(broke, err))
-		}
-		n, err = d.body.Read(p)
-		d.at += int64(n)
-		if n == 0 && err != nil {
-			return 0, fmt.Errorf("the stream broke off at byte %d: %w", at, err)
-		}
+	n, err := d.read(p)
+	switch {
+	case n > 0 || err == nil:
 		return n, nil
+	case err == io.EOF && d.at == d.size:
+		return 0, io.EOF
+	case d.ctx.Err() != nil:
+		return 0, d.ctx.Err()
 	}
+	// Asking for the rest either goes on or tells why it cannot.
+	d.body.Close()
+	if again := d.open(); again != nil {
+		var told *httpapi.Error
+		if errors.As(again, &told) {
+			return 0, told
+		}
+		return 0, d.broke(errors.Join(err, again))
+	}
+	if n, err = d.read(p); n == 0 && err != nil {
+		return 0, d.broke(err)
+	}
+	return n, nil
+}
+
+func (d *download) read(p []byte) (int, error) {
+	n, err := d.body.Read(p)
+	d.at += int64(n)
+	return n, err
+}
+
+func (d *download) broke(err error) error {
+	return fmt.Errorf("the stream broke off at byte %d: %w", d.at, err)
 }
 
 // Close ends the stream.

@@ -167,7 +167,7 @@ func (c *Client) Follow(ctx context.Context, id string, tell func(httpapi.Job)) 
 				return httpapi.Job{}, err
 			}
 			tell(j)
-			if j.Ended() {
+			if j.Over() {
 				return j, j.Err()
 			}
 		}
