@@ -22,7 +22,7 @@
 # As another user than root everything happens inside a user namespace, where the kernel allows one.
 #
 # Environment: VNODE (node program), RUN (folder of this lab), NS (prefix of its namespaces, for a second lab),
-# EXTRA (flags for every node), WAIT (seconds for "up" to wait). The node program is, in this order: $VNODE; a
+# EXTRA (flags for every node), EXTRA_K (flags for node K), WAIT (seconds for "up" to wait). The node program is, in this order: $VNODE; a
 # vnode.xz for linux/amd64 in ../shared/lab/bin beside the checkout; a release build of vnode/ by cargo. The last
 # two are kept in the cache folder. "down" touches only what is recorded in $RUN.
 set -euo pipefail
@@ -217,7 +217,7 @@ router() {
 # --- nodes ---
 
 start() { # K: start node K, in a new slot if it has none, with the data it has
-    local k=$1 dir=$RUN/$1 flags program
+    local k=$1 dir=$RUN/$1 flags program own=EXTRA_$1
     ! alive "$dir/pid" || die "node $k is running"
     grep -qx "$NS$k" "$RUN/namespaces" || slot "$k"
     program=${PROGRAM:=$(find_vnode)}
@@ -230,7 +230,7 @@ start() { # K: start node K, in a new slot if it has none, with the data it has
     fi
     # shellcheck disable=SC2086
     setsid nsenter --net="/run/netns/$NS$k" "$program" --dir "$dir" --listen :5150 --api "$dir/api.sock" \
-        --bootstrap-key "$SIGN_PUB" "${flags[@]}" ${EXTRA:-} </dev/null >>"$dir/log" 2>&1 &
+        --bootstrap-key "$SIGN_PUB" "${flags[@]}" ${EXTRA:-} ${!own:-} </dev/null >>"$dir/log" 2>&1 &
     echo "$! $(born $!)" >"$dir/pid"
     disown # or the shell says at its end how the node ended
 }

@@ -19,9 +19,12 @@ import (
 const (
 	probe   = 2 // until the first answer
 	initial = 8
-	floor   = 2
-	low     = 4 // whatever the pace
-	Max     = 512
+
+	farAway    = 200 * time.Millisecond // from here on each doubling of the window costs a fifth of a second or more
+	initialFar = 32                     // of such a route: a megabyte, which no hop takes ill
+	floor      = 2
+	low        = 4 // whatever the pace
+	Max        = 512
 )
 
 // The window is pace × (gain × base + slack), where base is the shortest round trip. The slack keeps short routes from
@@ -168,6 +171,9 @@ func (c *Controller) Ack(now time.Time, t Ticket, whole bool) {
 	if !c.answered {
 		c.answered = true
 		c.size = max(c.size, initial)
+		if rtt >= farAway {
+			c.size = max(c.size, initialFar)
+		}
 		c.srtt, c.rttvar, c.base = rtt, rtt/2, rtt
 	}
 	d := rtt - c.srtt
