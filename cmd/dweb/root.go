@@ -156,6 +156,8 @@ func (a *app) classify(err error) (exit int, code string) {
 		return httpapi.ExitUsage, "usage"
 	case errors.Is(err, client.ErrNoDaemon):
 		return httpapi.ExitUnreachable, "no_daemon"
+	case errors.Is(err, errNoNode):
+		return httpapi.ExitUnreachable, "no_node"
 	case errors.Is(err, errInUse):
 		return httpapi.ExitFailed, "in_use"
 	case errors.Is(err, fs.ErrNotExist):
@@ -171,6 +173,8 @@ func (a *app) hint(err error) string {
 	switch {
 	case !a.began, errors.As(err, &usage):
 		return `See "dweb help" and "dweb COMMAND --help".`
+	case errors.Is(err, errNoNode):
+		return "Is the veilid-server running, with its JSON API switched on?"
 	case errors.Is(err, client.ErrNoDaemon):
 		if d, derr := defaultData(); derr == nil && d == a.data {
 			return "Start it with: dweb up"

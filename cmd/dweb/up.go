@@ -64,7 +64,6 @@ protects little: give a passphrase.`,
 	fl.StringVar(&f.logFile, "log-file", "", "write the log there (default: standard error)")
 	fl.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fl.BoolVar(&f.detach, "detach", false, "return as soon as it runs; the log is dweb.log in the data folder")
-	cmd.MarkFlagsMutuallyExclusive("passphrase-file", "keyring")
 	return cmd
 }
 
@@ -110,6 +109,9 @@ func (a *app) config(f upFlags, logTo io.Writer) (c daemonConfig, err error) {
 	if f.hops < 1 || f.hops > 4 {
 		return c, usagef("--hops %d: want 1 to 4", f.hops)
 	}
+	if f.keyring && f.passphrase != "" {
+		return c, usagef("--passphrase-file and --keyring: choose one")
+	}
 	if c.MaxRate, err = parseBytes(f.maxRate); err != nil {
 		return c, usagef("--max-rate: %w", err)
 	}
@@ -118,7 +120,7 @@ func (a *app) config(f upFlags, logTo io.Writer) (c daemonConfig, err error) {
 		return c, usagef("--log-level %q: want debug, info, warn or error", f.logLevel)
 	}
 	c.Log = slog.New(slog.NewTextHandler(logTo, &slog.HandlerOptions{Level: level}))
-	if c.Engine, c.Node, err = f.choose(c.Data, logTo); err != nil {
+	if c.Engine, c.Node, err = f.choose(c.Data, c.Log, logTo); err != nil {
 		return c, err
 	}
 	switch {

@@ -172,7 +172,7 @@ func listed(ctx context.Context, b *e2e.Device, name string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("B does not see %s: %w", name, errors.Join(ctx.Err(), err))
+			return fmt.Errorf("device B does not see %s: %w", name, errors.Join(ctx.Err(), err))
 		case <-tick.C:
 		}
 	}
