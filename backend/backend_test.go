@@ -317,6 +317,31 @@ func TestDeleteFreesSpace(t *testing.T) {
 	})
 }
 
+// TestRouteIsRepaired: a route that the network has lost is published again without anybody's doing.
+func TestRouteIsRepaired(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b, ga, gb := w.pair()
+		defer a.stop()
+		defer b.stop()
+		ra := b.peerRepo(gb, ga)
+		route := func() []byte {
+			v, err := b.Node().Context(veilid.SafetySelection{}).GetDHTValue(w.ctx(), ra.Key(), 2, true)
+			if err != nil || v == nil {
+				return nil
+			}
+			return v.Data
+		}
+		w.eventually("a's route is published", func() bool { return len(route()) > 0 })
+		before := route()
+		_, err := a.Node().Context(veilid.SafetySelection{}).SetDHTValue(w.ctx(), ga.Own().Key(), 2, []byte{}, veilid.SetOptions{})
+		if err != nil || len(route()) != 0 {
+			t.Fatalf("the route is still there: %v", err)
+		}
+		<-time.After(2 * 5 * time.Minute) // at least one reconciliation
+		w.eventually("it is published again", func() bool { return bytes.Equal(route(), before) })
+	})
+}
+
 // TestTwoDevicesOfOneMember: the same repo key on two devices; neither's files are lost.
 func TestTwoDevicesOfOneMember(t *testing.T) {
 	inWorld(t, func(w *world) {

@@ -162,6 +162,33 @@ func (r *Repo) publishRoute(ctx context.Context, n uint32, route []byte) error {
 	return r.rec.writeOver(ctx, r.g.d.DHT, n, route) // all are taken, perhaps by devices that are no more
 }
 
+// verifyRoute looks whether the network still holds this device's route, and queues it again if not.
+func (r *Repo) verifyRoute(ctx context.Context) error {
+	r.g.mu.Lock()
+	route := r.g.route
+	r.g.mu.Unlock()
+	r.mu.Lock()
+	n := r.routeKey
+	_, queued := r.pending[n]
+	r.mu.Unlock()
+	if route == nil || queued {
+		return nil
+	}
+	now, err := r.rec.read(ctx, r.g.d.DHT, n)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(now, route) {
+		r.mu.Lock()
+		r.pending[n] = route
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// keepMerged is how many manifests of other devices are remembered as merged.
+const keepMerged = 8
+
 // queueStatus renews subkey 4 when it is due.
 func (r *Repo) queueStatus() {
 	w := &r.g.worker
@@ -191,18 +218,25 @@ func (r *Repo) publishPointer(ctx context.Context, sealed []byte) error {
 	if err := openValue(r.g.keys.Secret, pointerContext, r.id, sealed, &p); err != nil {
 		return err
 	}
+	// Whatever stands there that is not what this device published last must not be lost. The network refuses a write
+	// only if this node had not seen the other value before, so it is looked at first.
+	now, err := r.rec.read(ctx, r.g.d.DHT, pointerSubkey)
+	if err != nil {
+		return err
+	}
+	if theirs, ok := r.foreign(now, p); ok {
+		return r.merge(ctx, theirs)
+	}
 	other, err := r.rec.write(ctx, r.g.d.DHT, pointerSubkey, sealed)
 	if err != nil {
 		return err
 	}
 	if other != nil {
-		var theirs pointer
-		if err := openValue(r.g.keys.Secret, pointerContext, r.id, other.Data, &theirs); err != nil {
-			r.g.d.Log.Warn("published pointer is replaced: it cannot be read", "err", err)
-			return r.rec.writeOver(ctx, r.g.d.DHT, pointerSubkey, sealed)
-		}
-		if theirs.Root != p.Root {
+		if theirs, ok := r.foreign(other.Data, p); ok {
 			return r.merge(ctx, theirs)
+		}
+		if err := r.rec.writeOver(ctx, r.g.d.DHT, pointerSubkey, sealed); err != nil {
+			return err
 		}
 	}
 	entries, _, err := r.g.readRepo(ctx, r.id, p.Root)
@@ -218,6 +252,20 @@ func (r *Repo) publishPointer(ctx context.Context, sealed []byte) error {
 	r.mu.Unlock()
 	r.g.announce(ctx, r, p)
 	return nil
+}
+
+// foreign reads a published pointer and reports whether another device of this member has published it.
+func (r *Repo) foreign(sealed []byte, ours pointer) (theirs pointer, yes bool) {
+	if len(sealed) == 0 {
+		return pointer{}, false
+	}
+	if err := openValue(r.g.keys.Secret, pointerContext, r.id, sealed, &theirs); err != nil {
+		r.g.d.Log.Warn("published pointer is replaced: it cannot be read", "err", err)
+		return pointer{}, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return theirs, theirs.Root != ours.Root && theirs.Root != r.published && !slices.Contains(r.merged, theirs.Root)
 }
 
 // legacyHash is the current collection's hash. Callers hold mu.
@@ -257,6 +305,12 @@ func (r *Repo) merge(ctx context.Context, theirs pointer) error {
 	if err != nil {
 		return err
 	}
+	r.mu.Lock()
+	r.base = entries // what both have now: a second merge must not bring back what is removed from here on
+	if r.merged = append(r.merged, theirs.Root); len(r.merged) > keepMerged {
+		r.merged = r.merged[1:]
+	}
+	r.mu.Unlock()
 	return fmt.Errorf("merged with this member's other device, to be published next: %w", errAgain)
 }
 

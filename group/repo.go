@@ -32,8 +32,9 @@ type Repo struct {
 	// Of the own repo only:
 	name       string
 	version    uint64
-	base       []entry    // files of the manifest that was last published
-	published  blobs.Hash // its root
+	base       []entry      // files of the manifest that was last published
+	published  blobs.Hash   // its root
+	merged     []blobs.Hash // manifests of this member's other devices that are in ours already
 	pending    map[uint32][]byte
 	lastRoutes [][]byte // the last two that this device published, perhaps in an earlier run
 	routeKey   uint32   // subkey of this device's route: another device of this member may have the first one

@@ -72,9 +72,7 @@ func (g *Group) touch(ids ...veilid.OpaqueRecordKey) {
 func (g *Group) touchAll() {
 	ids := []veilid.OpaqueRecordKey{g.id}
 	for _, r := range g.Repos() {
-		if !r.CanWrite() {
-			ids = append(ids, r.id)
-		}
+		ids = append(ids, r.id)
 	}
 	g.touch(ids...)
 }
@@ -204,6 +202,12 @@ func (g *Group) pass(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	if own := g.Own(); own != nil { // first its record, then the slot that leads others to it
+		if g.takeDirty(own.id) {
+			if err := own.verifyRoute(ctx); err != nil {
+				g.touchLater(own.id)
+				errs = append(errs, fmt.Errorf("own repo: %w", err))
+			}
+		}
 		if err := own.publish(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("own repo: %w", err))
 		}
