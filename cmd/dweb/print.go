@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strconv"
@@ -12,7 +13,8 @@ import (
 
 // table writes aligned rows. What members wrote is made harmless: see [clean].
 func table(w io.Writer, head string, rows [][]string) {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var buf bytes.Buffer
+	t := tabwriter.NewWriter(&buf, 0, 0, 2, ' ', 0)
 	if head != "" {
 		fmt.Fprintln(t, strings.ReplaceAll(head, " ", "\t"))
 	}
@@ -20,9 +22,12 @@ func table(w io.Writer, head string, rows [][]string) {
 		for i := range r {
 			r[i] = clean(r[i])
 		}
-		fmt.Fprintln(t, strings.TrimRight(strings.Join(r, "\t"), "\t"))
+		fmt.Fprintln(t, strings.Join(r, "\t"))
 	}
-	t.Flush() //nolint:errcheck // nobody is left to tell
+	t.Flush() //nolint:errcheck // a buffer takes everything
+	for line := range strings.Lines(buf.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
 }
 
 // clean replaces what could move a terminal's cursor, change its title or turn the text's direction.
@@ -74,7 +79,7 @@ func parseBytes(s string) (float64, error) {
 		}
 	}
 	n, err := strconv.ParseFloat(strings.TrimSpace(t), 64)
-	if err != nil || n < 0 || n > 1e18 {
+	if err != nil || !(n >= 0 && n <= 1e18) {
 		return 0, fmt.Errorf("%q is no amount: want a number and B, kB, MB or GB, such as 4MB", s)
 	}
 	return n * unit, nil
