@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/OpenArchive/save-dweb-go/blobs"
+	"github.com/OpenArchive/save-dweb-go/blobs/bao"
 	"github.com/OpenArchive/save-dweb-go/exchange"
 	"github.com/OpenArchive/save-dweb-go/group/seal"
 	"github.com/OpenArchive/save-dweb-go/veilid"
@@ -151,6 +152,7 @@ type File struct {
 	Modified  time.Time
 	Blob      blobs.Hash // of the sealed bytes
 	BlobSize  uint64     // 0 where only the Rust app listed it
+	Held      uint64     // bytes of the blob that are on this device, as far as is known
 	Local     bool       // all of it is on this device
 	Published bool       // members can see it
 }
@@ -208,6 +210,11 @@ func (r *Repo) file(ctx context.Context, e entry) (File, error) {
 		return File{}, fmt.Errorf("file %q: %w", e.Name, err)
 	}
 	f.Local = err == nil && info.Complete
+	if f.Local {
+		f.Held = info.Size
+	} else if err == nil {
+		f.Held = min(info.Have.Count((info.Size+bao.ChunkSize-1)/bao.ChunkSize)*bao.ChunkSize, info.Size)
+	}
 	if f.Local {
 		f.BlobSize = info.Size
 	}
