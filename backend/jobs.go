@@ -198,7 +198,7 @@ func (js *jobs) start() {
 		var err error
 		switch s.Kind {
 		case JobFetch:
-			_, err = js.b.startFetch(s)
+			_, err = js.b.resumeFetch(s)
 		case JobSync:
 			_, err = js.b.startSync(s)
 		default:
@@ -276,13 +276,43 @@ func (b *Backend) WaitJob(ctx context.Context, id string) (Job, error) {
 	}
 }
 
-// Fetch starts to bring a file here. It goes on over restarts until it is done or cancelled.
+// Fetch starts to bring a file here, or tells of the job that does so already. It goes on over restarts until it is done
+// or cancelled.
 func (b *Backend) Fetch(r *group.Repo, name string) (Job, error) {
 	f, err := r.File(b.ctx, name)
 	if err != nil {
 		return Job{}, err
 	}
-	return b.startFetch(Job{Kind: JobFetch, Group: r.Group().ID().String(), Repo: r.ID().String(), File: f.Name, Total: f.BlobSize})
+	spec := Job{Kind: JobFetch, Group: r.Group().ID().String(), Repo: r.ID().String(), File: f.Name, Total: f.BlobSize, Done: f.Held}
+	// Who cancels a job means the transfer: a second one would go on behind his back.
+	if j, ok := b.jobs.running(spec); ok {
+		return j, nil
+	}
+	return b.startFetch(spec)
+}
+
+// running is the job that does the same already.
+func (js *jobs) running(spec Job) (Job, bool) {
+	js.mu.Lock()
+	defer js.mu.Unlock()
+	for _, j := range js.all {
+		if j.State == JobRunning && j.Kind == spec.Kind && j.Group == spec.Group && j.Repo == spec.Repo && j.File == spec.File {
+			return j.Job, true
+		}
+	}
+	return Job{}, false
+}
+
+// resumeFetch goes on with a job of an earlier run.
+func (b *Backend) resumeFetch(spec Job) (Job, error) {
+	r, err := b.jobRepo(spec)
+	if err != nil {
+		return Job{}, err
+	}
+	if f, err := r.File(b.ctx, spec.File); err == nil {
+		spec.Total, spec.Done = f.BlobSize, f.Held
+	}
+	return b.startFetch(spec)
 }
 
 func (b *Backend) startFetch(spec Job) (Job, error) {
