@@ -21,7 +21,7 @@ const HeaderModified = "X-Modified"
 func fileOf(r *group.Repo, f group.File) File {
 	return File{
 		Repo: r.ID().String(), Member: r.Name(), Own: r.CanWrite(), Name: f.Name, Size: f.Size, MIME: f.MIME, Created: f.Created,
-		Modified: f.Modified, Blob: f.Blob.String(), BlobSize: f.BlobSize, Local: f.Local, Published: f.Published,
+		Modified: f.Modified, Blob: f.Blob.String(), BlobSize: f.BlobSize, Held: f.Held, Local: f.Local, Published: f.Published,
 	}
 }
 

@@ -182,6 +182,9 @@ func TestCancelWhileWaiting(t *testing.T) {
 	if s, err := b.Status(ctx); err != nil || s.Jobs != 1 || len(s.Transfers) != 1 || s.Transfers[0].Waiting == "" {
 		t.Errorf("status: %+v, %v", s, err)
 	}
+	if j, err := b.Fetch(ctx, "G", f.Repo, f.Name); err != nil || j.ID != job.ID {
+		t.Errorf("asked twice, another job began: %+v, %v", j, err)
+	}
 	if j, err := b.CancelJob(ctx, job.ID); err != nil || j.State != backend.JobCanceled {
 		t.Errorf("cancelled: %+v, %v", j, err)
 	}

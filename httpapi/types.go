@@ -94,6 +94,7 @@ type File struct {
 	Modified  time.Time `json:"modified,omitzero"`
 	Blob      string    `json:"blob"`      // hash of the sealed file
 	BlobSize  uint64    `json:"blob_size"` // 0: not known until it is here
+	Held      uint64    `json:"held"`      // bytes of the blob that are on this device
 	Local     bool      `json:"local"`     // all of it is on this device
 	Published bool      `json:"published"` // members can see it
 }

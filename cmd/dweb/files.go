@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -39,6 +40,9 @@ func (a *app) ls() *cobra.Command {
 
 func fileState(f httpapi.File) string {
 	s := yesNo(f.Local, "here", "remote")
+	if !f.Local && f.Held > 0 && f.BlobSize > 0 {
+		s += fmt.Sprintf(" (%d %% here)", f.Held*100/f.BlobSize)
+	}
 	if f.Own {
 		s += ", " + yesNo(f.Published, "published", "pending")
 	}

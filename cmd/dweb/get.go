@@ -53,6 +53,7 @@ func (a *app) get() *cobra.Command {
 type got struct {
 	httpapi.File
 	Path    string  `json:"path"`
+	Fetched uint64  `json:"fetched"` // bytes of the blob that came now
 	Seconds float64 `json:"seconds"`
 }
 
@@ -66,15 +67,16 @@ func (a *app) getFile(ctx context.Context, c *client.Client, groupRef, name stri
 		return err
 	}
 	began := time.Now()
+	var came uint64
 	if !file.Local {
-		if err := a.fetch(ctx, c, groupRef, file, f.timeout); err != nil {
+		if came, err = a.fetch(ctx, c, groupRef, file, f.timeout); err != nil {
 			return err
 		}
 		if file, err = c.File(ctx, groupRef, file.Repo, file.Name); err != nil {
 			return err
 		}
 	}
-	fetched := time.Since(began)
+	took := time.Since(began)
 	if dest == "-" {
 		return copyFile(ctx, c, groupRef, file, a.out)
 	}
@@ -84,10 +86,10 @@ func (a *app) getFile(ctx context.Context, c *client.Client, groupRef, name stri
 		}
 		return err
 	}
-	return a.show(got{file, dest, time.Since(began).Seconds()}, func() {
+	return a.show(got{file, dest, came, time.Since(began).Seconds()}, func() {
 		how := ""
-		if fetched > 100*time.Millisecond {
-			how = fmt.Sprintf(" in %v, %s/s", fetched.Round(100*time.Millisecond), bytesText(float64(file.BlobSize)/fetched.Seconds()))
+		if came > 0 {
+			how = fmt.Sprintf(", %s came in %v, %s/s", bytesText(came), took.Round(100*time.Millisecond), bytesText(float64(came)/took.Seconds()))
 		}
 		a.printf("%s  %s%s\n", clean(dest), bytesText(file.Size), how)
 	})
@@ -148,23 +150,24 @@ func exists(path string) error {
 	return fmt.Errorf("%w: %s: --force replaces it, -o writes elsewhere", group.ErrFileExists, path)
 }
 
-// fetch brings a file to the device.
-func (a *app) fetch(ctx context.Context, c *client.Client, groupRef string, file httpapi.File, limit time.Duration) error {
+// fetch brings a file to the device. It returns how many bytes came for it meanwhile.
+func (a *app) fetch(ctx context.Context, c *client.Client, groupRef string, file httpapi.File, limit time.Duration) (uint64, error) {
 	job, err := c.Fetch(ctx, groupRef, file.Repo, file.Name)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return a.follow(ctx, c, job, file.Name, limit)
+	end, err := a.follow(ctx, c, job, file.Name, limit)
+	return end.Done - min(job.Done, end.Done), err
 }
 
 // follow shows a job until it has ended. When the person or the time limit ends it the job is cancelled.
-func (a *app) follow(ctx context.Context, c *client.Client, job httpapi.Job, what string, limit time.Duration) error {
+func (a *app) follow(ctx context.Context, c *client.Client, job httpapi.Job, what string, limit time.Duration) (httpapi.Job, error) {
 	fctx, cancel := ctx, context.CancelFunc(func() {})
 	if limit > 0 {
 		fctx, cancel = context.WithTimeout(ctx, limit)
 	}
 	defer cancel()
-	b := a.bar(what, -1)
+	b := a.jobBar(what)
 	defer b.end()
 	var last httpapi.Job
 	end, err := c.Follow(fctx, job.ID, func(j httpapi.Job) {
@@ -173,9 +176,9 @@ func (a *app) follow(ctx context.Context, c *client.Client, job httpapi.Job, wha
 	})
 	switch {
 	case err == nil && end.State == backend.JobCanceled:
-		return errors.New("the job was cancelled; what has arrived is kept: the same command goes on from there")
+		return end, errors.New("the job was cancelled; what has arrived is kept: the same command goes on from there")
 	case err == nil || fctx.Err() == nil:
-		return err
+		return end, err
 	}
 	b.end()
 	// The command's own context has ended; the daemon must be told all the same.
@@ -186,13 +189,13 @@ func (a *app) follow(ctx context.Context, c *client.Client, job httpapi.Job, wha
 	}
 	kept := fmt.Sprintf("%s of %s here; the same command goes on from there", bytesText(last.Done), bytesText(last.Total))
 	if ctx.Err() != nil {
-		return fmt.Errorf("%w: %s", errInterrupted, kept)
+		return last, fmt.Errorf("%w: %s", errInterrupted, kept)
 	}
 	why := last.Waiting
 	if why == "" {
 		why = "it takes longer"
 	}
-	return fmt.Errorf("%w within %v: %s: %s", exchange.ErrUnreachable, limit, clean(why), kept)
+	return last, fmt.Errorf("%w within %v: %s: %s", exchange.ErrUnreachable, limit, clean(why), kept)
 }
 
 // save writes a file under a name of its own beside dest and then gives it dest's name: dest is never there in part.

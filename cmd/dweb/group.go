@@ -75,15 +75,18 @@ func groupState(g httpapi.Group) string {
 }
 
 func (a *app) showGroup(g httpapi.Group) {
-	table(a.out, "", [][]string{
+	rows := [][]string{
 		{"group", nameOf(g)},
 		{"key", g.Key},
 		{"own repo", orDash(g.Repo)},
 		{"state", groupState(g)},
 		{"members", count(g.Members, "member")},
 		{"files", count(g.Files, "file") + ", " + bytesText(g.Bytes)},
-		{"legacy", yesNo(g.Legacy, "on: file names are readable for who holds the blobs", "off")},
-	})
+	}
+	if g.Repo != "" {
+		rows = append(rows, []string{"legacy", yesNo(g.Legacy, "on: file names are readable for who holds the blobs", "off")})
+	}
+	table(a.out, "", rows)
 }
 
 func (a *app) groupShow() *cobra.Command {

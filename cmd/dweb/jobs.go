@@ -97,9 +97,8 @@ func (a *app) verify() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = a.follow(ctx, c, job, "verify", 0)
-			j, jerr := c.Job(context.WithoutCancel(ctx), job.ID)
-			if jerr != nil || j.State == backend.JobCanceled {
+			j, err := a.follow(ctx, c, job, "verify", 0)
+			if j.State != backend.JobDone && j.State != backend.JobFailed {
 				return err
 			}
 			if serr := a.show(j, func() {

@@ -16,20 +16,35 @@ type bar struct {
 	what string
 }
 
-func (a *app) bar(what string, total int64) *bar {
+// maxWhat keeps the line of a bar on one line.
+const maxWhat = 30
+
+func (a *app) bar(what string, total int64, opts ...progressbar.Option) *bar {
 	if a.json || a.quiet || !isTerminal(a.err) {
 		return &bar{}
 	}
-	return &bar{what: clean(what), p: progressbar.NewOptions64(total,
+	what = clean(what)
+	if r := []rune(what); len(r) > maxWhat {
+		what = string(r[:maxWhat-1]) + "…"
+	}
+	return &bar{what: what, p: progressbar.NewOptions64(total, append([]progressbar.Option{
 		progressbar.OptionSetWriter(a.err),
-		progressbar.OptionSetDescription(clean(what)),
-		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetDescription(what),
 		progressbar.OptionUseANSICodes(true),
 		progressbar.OptionSetWidth(20),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionFullWidth(),
+		progressbar.OptionThrottle(100 * time.Millisecond),
 		progressbar.OptionClearOnFinish(),
-	)}
+	}, opts...)...)}
+}
+
+// readBar shows how much of a file was read.
+func (a *app) readBar(what string, size int64) *bar {
+	return a.bar(what, size, progressbar.OptionShowBytes(true), progressbar.OptionShowCount())
+}
+
+// jobBar shows how far a job is. Rate and rest come from the job: it may go on where an earlier one ended.
+func (a *app) jobBar(what string) *bar {
+	return a.bar(what, 1, progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false))
 }
 
 // Write counts bytes; it never fails.
@@ -48,7 +63,7 @@ func (b *bar) job(j httpapi.Job) {
 	if j.Total > 0 {
 		b.p.ChangeMax64(int64(j.Total))
 	}
-	b.p.Describe(b.what + jobDetail(j))
+	b.p.Describe(fmt.Sprintf("%s %s of %s%s", b.what, bytesText(j.Done), bytesText(j.Total), jobDetail(j)))
 	b.p.Set64(int64(j.Done)) //nolint:errcheck // a bar that cannot be drawn is no failure
 }
 

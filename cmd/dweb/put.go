@@ -117,7 +117,7 @@ func (a *app) putOne(ctx context.Context, c *client.Client, group, path string, 
 			o.Size = info.Size()
 		}
 	}
-	b := a.bar(name, o.Size)
+	b := a.readBar(name, o.Size)
 	defer b.end()
 	out, err := c.Put(ctx, group, name, io.TeeReader(src, b), o)
 	if err != nil && ctx.Err() != nil {

@@ -110,10 +110,8 @@ func (a *app) syncOne(ctx context.Context, c *client.Client, g httpapi.Group, fr
 	if err != nil {
 		return s, err
 	}
-	err = a.follow(ctx, c, job, nameOf(g), limit)
-	if j, jerr := c.Job(context.WithoutCancel(ctx), job.ID); jerr == nil {
-		s.Files, s.Failed, s.Bytes = j.FilesDone, j.Failed, j.Done
-	}
+	job, err = a.follow(ctx, c, job, nameOf(g), limit)
+	s.Files, s.Failed, s.Bytes = job.FilesDone, job.Failed, job.Done
 	return s, err
 }
 
