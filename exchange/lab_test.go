@@ -75,12 +75,11 @@ func TestLabFetch(t *testing.T) {
 		wan       string
 		providers int
 		size      int
-		least     float64 // MB/s; far below what an idle machine gives
 	}{
-		{"near", "", 1, 64 << 20, 2},
-		{"near, two providers", "", 2, 64 << 20, 2},
-		{"40 ms on each link", "all delay=40ms", 1, 64 << 20, 1},
-		{"40 ms and 1 % loss", "all delay=40ms loss=1", 1, 16 << 20, 0.2},
+		{"near", "", 1, 64 << 20},
+		{"near, two providers", "", 2, 64 << 20},
+		{"40 ms on each link", "all delay=40ms", 1, 64 << 20},
+		{"40 ms and 1 % loss", "all delay=40ms loss=1", 1, 16 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.wan != "" {
@@ -119,10 +118,7 @@ func TestLabFetch(t *testing.T) {
 			}
 			defer tag.Release()
 			took := time.Since(begun)
-			t.Logf("%v, %s", took, mbps(len(want), took))
-			if rate := float64(len(want)) / took.Seconds() / 1e6; rate < tt.least {
-				t.Errorf("%.2f MB/s, want at least %g", rate, tt.least)
-			}
+			t.Logf("%v, %s", took, mbps(len(want), took)) // how fast it should be is make bench's affair
 			if err := b.store.Verify(ctx, h); err != nil {
 				t.Error(err)
 			}
