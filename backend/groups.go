@@ -144,6 +144,16 @@ func (b *Backend) CreateGroup(ctx context.Context, name, repoName string) (*grou
 	return g, b.add(g)
 }
 
+// EnsureGroup is the group of this name, made now if this device is in none that is called so: what a first start needs.
+func (b *Backend) EnsureGroup(ctx context.Context, name, repoName string) (*group.Group, error) {
+	for _, g := range b.Groups() {
+		if g.Name() == name {
+			return g, nil
+		}
+	}
+	return b.CreateGroup(ctx, name, repoName)
+}
+
 // Join takes part in the group of a link, and makes this member's repo in it unless the link is read-only. Joining again
 // returns the group that is there. Where the network can be reached it is asked whether the link is right; where it
 // cannot, the group is there and is filled when it can.

@@ -10,6 +10,7 @@ import (
 	"github.com/OpenArchive/save-dweb-go/blobs"
 	"github.com/OpenArchive/save-dweb-go/group"
 	"github.com/OpenArchive/save-dweb-go/group/invite"
+	"github.com/OpenArchive/save-dweb-go/veilid"
 )
 
 // TestJoinTogether: members who join at the same time all find a slot.
@@ -40,6 +41,63 @@ func TestJoinTogether(t *testing.T) {
 			if m.Gone {
 				t.Errorf("member %s has no slot", m.Name)
 			}
+		}
+	})
+}
+
+func TestFirstStart(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.device("a")
+		defer a.stop()
+		g, err := a.EnsureGroup(w.ctx(), "Home", "")
+		if err != nil || len(a.Groups()) != 1 {
+			t.Fatalf("%d groups, %v", len(a.Groups()), err)
+		}
+		if again, err := a.EnsureGroup(w.ctx(), "Home", ""); err != nil || again != g {
+			t.Errorf("a second group was made: %v", err)
+		}
+	})
+}
+
+// TestRecords: the group's and the repos' records, read past all caches.
+func TestRecords(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b, ga, gb := w.pair()
+		defer a.stop()
+		defer b.stop()
+		ra := b.peerRepo(gb, ga)
+		if v, sealed, err := gb.DHTGet(w.ctx(), 0); err != nil || !sealed || string(v) != "Group" {
+			t.Errorf("name %q, sealed %v, %v", v, sealed, err)
+		}
+		if err := gb.DHTPut(w.ctx(), 0, []byte("Other")); err != nil {
+			t.Error(err)
+		}
+		if err := ga.DHTPut(w.ctx(), 0, []byte("Third")); !errors.Is(err, group.ErrConflict) {
+			t.Errorf("a write over one that was not seen: %v", err)
+		}
+		if v, _, err := ga.DHTGet(w.ctx(), 0); err != nil || string(v) != "Other" {
+			t.Errorf("after a conflict %q, %v", v, err)
+		}
+		if err := gb.DHTPut(w.ctx(), 5, nil); !errors.Is(err, veilid.ErrInvalidArgument) {
+			t.Errorf("write into a slot: %v", err)
+		}
+		if v, _, err := gb.DHTGet(w.ctx(), 40); err != nil || len(v) > 0 && v[0] == 0 {
+			t.Errorf("an empty slot %q, %v", v, err)
+		}
+		if v, sealed, err := ra.DHTGet(w.ctx(), 0); err != nil || !sealed || string(v) != "repo of a" {
+			t.Errorf("repo's name %q, sealed %v, %v", v, sealed, err)
+		}
+		for _, r := range gb.Repos() {
+			if has, err := ga.HasRepo(w.ctx(), r.ID()); err != nil || !has {
+				t.Errorf("repo %s: %v, %v", r.Name(), has, err)
+			}
+		}
+		if has, err := ga.HasRepo(w.ctx(), ga.ID()); err != nil || has {
+			t.Errorf("no repo: %v, %v", has, err)
+		}
+		w.eventually("routes are known", func() bool { return len(gb.Routes()) == 2 && len(ra.Routes()) == 1 })
+		if n := gb.Subkeys(); n != 3 { // name and two slots
+			t.Errorf("%d subkeys were written, want 3", n)
 		}
 	})
 }

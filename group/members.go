@@ -62,10 +62,8 @@ func (r *Repo) member() Member {
 func (g *Group) Routes() map[veilid.OpaqueRecordKey][][]byte {
 	out := map[veilid.OpaqueRecordKey][][]byte{}
 	for _, r := range g.Repos() {
-		for _, n := range routeSubkeys {
-			if b := r.rec.value(n); len(b) > 0 {
-				out[r.id] = append(out[r.id], b)
-			}
+		if routes := r.Routes(); len(routes) > 0 {
+			out[r.id] = routes
 		}
 	}
 	return out
