@@ -63,6 +63,7 @@ func TestScripts(t *testing.T) {
 			"shape":   cmdShape,
 			"partway": cmdPartway,
 			"until":   cmdUntil,
+			"mode":    cmdMode,
 		},
 	})
 }
@@ -267,6 +268,20 @@ func cmdUntil(ts *testscript.TestScript, neg bool, args []string) {
 		case <-tick.C:
 		case <-deadline:
 			ts.Fatalf("never came: %q", args[0])
+		}
+	}
+}
+
+// cmdMode compares the permissions of files: "mode 600 FILE...".
+func cmdMode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: mode OCTAL FILE...")
+	}
+	for _, f := range args[1:] {
+		info, err := os.Stat(ts.MkAbs(f))
+		ts.Check(err)
+		if got := strconv.FormatUint(uint64(info.Mode().Perm()), 8); got != args[0] {
+			ts.Fatalf("%s has mode %s, want %s", f, got, args[0])
 		}
 	}
 }
