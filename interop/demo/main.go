@@ -135,7 +135,9 @@ func share(ctx context.Context, a, b *e2e.Device, dir string, files []string) er
 // receive lets b get a file, and compares it with the one that was put.
 func receive(ctx context.Context, b *e2e.Device, dir, path string) error {
 	name := filepath.Base(path)
-	if err := listed(ctx, b, name); err != nil {
+	lctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := b.Listed(lctx, "Demo", name); err != nil {
 		return err
 	}
 	out := filepath.Join(dir, "received-"+name)
@@ -157,25 +159,6 @@ func receive(ctx context.Context, b *e2e.Device, dir, path string) error {
 	}
 	say("Device B got %s, %s in %.1f s, %s. SHA-256 %s on both sides.", name, size(n), took.Seconds(), rate(n, took), want[:16]+"…")
 	return os.Remove(out)
-}
-
-// listed waits until b has seen the file in A's list.
-func listed(ctx context.Context, b *e2e.Device, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		out, err := b.Run(ctx, "ls", "Demo")
-		if err == nil && strings.Contains(out, name) {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("device B does not see %s: %w", name, errors.Join(ctx.Err(), err))
-		case <-tick.C:
-		}
-	}
 }
 
 func sum(path string) (string, int64, error) {

@@ -204,6 +204,23 @@ func (d *Device) Until(ctx context.Context, file string, n uint64) error {
 	}
 }
 
+// Listed waits until the device lists a file of the group.
+func (d *Device) Listed(ctx context.Context, group, name string) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		out, err := d.Run(ctx, "ls", group)
+		if err == nil && strings.Contains(out, name) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not see %s: %w", d.Name, name, errors.Join(ctx.Err(), err))
+		case <-tick.C:
+		}
+	}
+}
+
 // RSS is the daemon's resident memory in bytes.
 func (d *Device) RSS() (uint64, error) { return d.procStatus("VmRSS:") }
 

@@ -123,20 +123,7 @@ func checksum(path string) (string, error) {
 // listed waits until a device lists a file.
 func (s *stage) listed(d *Device, name string) {
 	s.t.Helper()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		out, err := d.Run(s.ctx, "ls", "Trip")
-		s.check(err)
-		if strings.Contains(out, name) {
-			return
-		}
-		select {
-		case <-s.ctx.Done():
-			s.t.Fatalf("%s never lists %s:\n%s", d.Name, name, out)
-		case <-tick.C:
-		}
-	}
+	s.check(d.Listed(s.ctx, "Trip", name))
 }
 
 // get brings a file and compares it.
