@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,7 +35,7 @@ var (
 // withdrawLimit bounds how long Close tells members that this device goes away.
 const withdrawLimit = 8 * time.Second
 
-// Config is what New needs. The backend owns Node and Store from then on and closes them.
+// Config is what New needs. The backend owns Node, Store and Table from then on and closes them.
 type Config struct {
 	Node    veilid.Node
 	Store   blobs.Store
@@ -63,11 +65,10 @@ type Backend struct {
 	events *events
 	jobs   *jobs
 
-	ready   atomic.Bool
-	stopped chan struct{}
-	cancel  context.CancelFunc
-	ctx     context.Context // of the work in the network; set by Start
-	wg      sync.WaitGroup
+	ready  atomic.Bool
+	cancel context.CancelFunc
+	ctx    context.Context // of the work in the network
+	wg     sync.WaitGroup
 
 	joinMu sync.Mutex // one create, join or leave at a time
 
@@ -90,8 +91,7 @@ type running struct {
 // before Start and whenever the node is offline.
 func New(ctx context.Context, cfg Config) (*Backend, error) {
 	b := &Backend{
-		cfg: cfg, log: cfg.Log, stopped: make(chan struct{}),
-		groups: map[veilid.OpaqueRecordKey]*running{},
+		cfg: cfg, log: cfg.Log, groups: map[veilid.OpaqueRecordKey]*running{},
 	}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
@@ -147,10 +147,7 @@ func (b *Backend) Start() error {
 		return nil
 	}
 	b.started = true
-	var gs []*running
-	for _, g := range b.groups {
-		gs = append(gs, g)
-	}
+	gs := slices.Collect(maps.Values(b.groups)) // later ones are run by who adds them
 	b.mu.Unlock()
 
 	sub := b.cfg.Node.Subscribe(veilid.Attachments | veilid.ValueChanges)
@@ -254,11 +251,7 @@ func (b *Backend) onRoute(r veilid.RouteBlob) {
 func (b *Backend) all() []*running {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	gs := make([]*running, 0, len(b.groups))
-	for _, g := range b.groups {
-		gs = append(gs, g)
-	}
-	return gs
+	return slices.Collect(maps.Values(b.groups))
 }
 
 // run lets a group serve and work until it is stopped.

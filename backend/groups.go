@@ -33,14 +33,22 @@ type knownGroups struct {
 // loadGroups loads every known group. One that cannot be loaded is told of and kept in the list: its keys may be all
 // that is left of it.
 func (b *Backend) loadGroups(ctx context.Context) error {
-	ids, err := b.known()
+	list, err := b.known()
 	if err != nil {
 		return err
 	}
-	for _, id := range ids {
-		g, err := b.loadGroup(ctx, id)
+	var keys []veilid.RecordKey
+	for _, s := range list.Groups {
+		k, err := veilid.Parse[veilid.RecordKey](s)
 		if err != nil {
-			b.log.Error("group is left out: it cannot be loaded", "group", id, "err", err)
+			return fmt.Errorf("known groups: %w", err)
+		}
+		keys = append(keys, k)
+	}
+	for _, k := range keys {
+		g, err := b.loadGroup(ctx, k.Opaque())
+		if err != nil {
+			b.log.Error("group is left out: it cannot be loaded", "group", k, "err", err)
 			continue
 		}
 		b.groups[g.ID()] = &running{Group: g}
@@ -64,40 +72,22 @@ func (b *Backend) loadGroup(ctx context.Context, id veilid.OpaqueRecordKey) (*gr
 }
 
 // known reads the list of groups.
-func (b *Backend) known() ([]veilid.OpaqueRecordKey, error) {
+func (b *Backend) known() (list knownGroups, err error) {
 	v, err := b.cfg.Table.Get(knownKey)
+	if err == nil && v != nil {
+		err = cbor.Unmarshal(v, &list)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("known groups: %w", err)
+		return knownGroups{}, fmt.Errorf("known groups: %w", err)
 	}
-	if v == nil {
-		return nil, nil
-	}
-	var list knownGroups
-	if err := cbor.Unmarshal(v, &list); err != nil {
-		return nil, fmt.Errorf("known groups: %w", err)
-	}
-	var ids []veilid.OpaqueRecordKey
-	for _, s := range list.Groups {
-		k, err := veilid.Parse[veilid.RecordKey](s)
-		if err != nil {
-			return nil, fmt.Errorf("known groups: %w", err)
-		}
-		ids = append(ids, k.Opaque())
-	}
-	return ids, nil
+	return list, nil
 }
 
 // setKnown adds a group to the list or takes it out. Entries of groups that could not be loaded stay.
 func (b *Backend) setKnown(key veilid.RecordKey, in bool) error {
-	v, err := b.cfg.Table.Get(knownKey)
+	list, err := b.known()
 	if err != nil {
-		return fmt.Errorf("known groups: %w", err)
-	}
-	var list knownGroups
-	if v != nil {
-		if err := cbor.Unmarshal(v, &list); err != nil {
-			return fmt.Errorf("known groups: %w", err)
-		}
+		return err
 	}
 	list.Groups = slices.DeleteFunc(list.Groups, func(s string) bool {
 		k, err := veilid.Parse[veilid.RecordKey](s)
@@ -109,7 +99,7 @@ func (b *Backend) setKnown(key veilid.RecordKey, in bool) error {
 	if list.Groups == nil {
 		list.Groups = []string{}
 	}
-	v, err = cbor.Marshal(list)
+	v, err := cbor.Marshal(list)
 	if err != nil {
 		return fmt.Errorf("known groups: %w", err)
 	}

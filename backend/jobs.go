@@ -26,7 +26,6 @@ const (
 	JobFetch  JobKind = "fetch"  // bring one file here
 	JobSync   JobKind = "sync"   // bring all files of a group, or of one repo, here
 	JobVerify JobKind = "verify" // read everything and compare it with its hash
-	JobPut    JobKind = "put"    // take a file in
 )
 
 // JobState says how far a job is.

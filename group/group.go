@@ -101,7 +101,7 @@ func Create(ctx context.Context, d Deps, name, repoName string, owner veilid.Key
 		return nil, err
 	}
 	if _, err := g.EnsureRepo(ctx, repoName); err != nil {
-		return nil, errors.Join(err, g.forget())
+		return nil, errors.Join(err, g.Forget())
 	}
 	return g, nil
 }

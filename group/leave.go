@@ -6,12 +6,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/OpenArchive/save-dweb-go/blobs"
 	"github.com/OpenArchive/save-dweb-go/exchange"
 	"github.com/OpenArchive/save-dweb-go/veilid"
 )
-
-type blobHash = blobs.Hash
 
 // Serve lets members reach this group's blobs through the exchange.
 func (g *Group) Serve() {
@@ -41,7 +38,7 @@ func (g *Group) Leave(ctx context.Context) error {
 			errs = append(errs, g.d.Store.DeleteTag(ctx, t))
 		}
 	}
-	return errors.Join(append(errs, g.forget())...)
+	return errors.Join(append(errs, g.Forget())...)
 }
 
 // giveBack frees the slot and withdraws the route.
@@ -65,8 +62,8 @@ func (g *Group) giveBack(ctx context.Context) error {
 	return err
 }
 
-// forget deletes the group's keys and caches here.
-func (g *Group) forget() error {
+// Forget deletes the group's keys and caches here, without a word to the network: for a join that failed.
+func (g *Group) Forget() error {
 	gone := map[string][]byte{opaqueHex(g.id): nil, cacheKey(g.id): nil, ownKey(g.id): nil}
 	if own := g.Own(); own != nil {
 		gone[opaqueHex(own.id)] = nil
@@ -76,9 +73,6 @@ func (g *Group) forget() error {
 	}
 	return nil
 }
-
-// Forget deletes the group's keys and caches here, without a word to the network: for a join that failed.
-func (g *Group) Forget() error { return g.forget() }
 
 // Upgrade replaces the keys of a group that was joined to read only by those of a full link.
 func Upgrade(ctx context.Context, d Deps, keys Keys) (*Group, error) {

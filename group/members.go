@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/OpenArchive/save-dweb-go/blobs"
 	"github.com/OpenArchive/save-dweb-go/exchange"
 	"github.com/OpenArchive/save-dweb-go/veilid"
 )
@@ -119,7 +120,7 @@ func (g *Group) Holders(ctx context.Context, r *Repo, name string) ([]Member, er
 		}
 		for _, p := range other.peers() {
 			wg.Go(func() {
-				held, err := g.d.Exchange.Have(ctx, g.id, p, []blobHash{h})
+				held, err := g.d.Exchange.Have(ctx, g.id, p, []blobs.Hash{h})
 				mu.Lock()
 				defer mu.Unlock()
 				switch {

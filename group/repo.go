@@ -123,16 +123,8 @@ func (r *Repo) Root() blobs.Hash {
 // LegacyRoot is the collection hash in subkey 1, which readers of the Rust app use; zero if there is none.
 func (r *Repo) LegacyRoot() blobs.Hash {
 	r.mu.Lock()
-	b := r.pending[legacySubkey]
-	r.mu.Unlock()
-	if b == nil {
-		b = r.rec.value(legacySubkey)
-	}
-	h, err := decodeLegacyHash(b)
-	if err != nil {
-		return blobs.Hash{}
-	}
-	return h
+	defer r.mu.Unlock()
+	return r.legacyHash()
 }
 
 // Problem says why the repo's files cannot be listed or are not up to date; nil if they are.
