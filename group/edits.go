@@ -176,25 +176,23 @@ func (r *Repo) install(ctx context.Context, version uint64, entries []entry) err
 	if err != nil {
 		return err
 	}
-	legacy := LegacyCollection{}
-	for _, e := range entries {
-		legacy[e.Name] = e.Blob
-	}
 	add := [][]byte{m.sealed, m.meta, m.root}
 	withLegacy := r.g.Legacy()
-	if withLegacy {
-		add = append(add, legacy.Encode())
-	}
 	var legacyHash blobs.Hash
-	for i, b := range add {
+	if withLegacy {
+		c := LegacyCollection{}
+		for _, e := range entries {
+			c[e.Name] = e.Blob
+		}
+		b := c.Encode()
+		add, legacyHash = append(add, b), blobs.Sum(b)
+	}
+	for _, b := range add {
 		tag, _, err := r.g.d.Store.Add(ctx, bytes.NewReader(b))
 		if err != nil {
 			return fmt.Errorf("store manifest: %w", err)
 		}
 		defer tag.Release()
-		if i == 3 {
-			legacyHash = tag.Hash
-		}
 	}
 	if withLegacy {
 		err = r.g.d.Store.SetTag(ctx, r.legacyTag(), blobs.HashAndFormat{Hash: legacyHash})

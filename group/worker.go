@@ -148,13 +148,19 @@ func (g *Group) answer(err error) {
 	g.worker.waiting = nil
 }
 
+// nextPass is told the result of the next whole pass.
+func (g *Group) nextPass() <-chan error {
+	done := make(chan error, 1)
+	g.worker.mu.Lock()
+	defer g.worker.mu.Unlock()
+	g.worker.waiting = append(g.worker.waiting, done)
+	return done
+}
+
 // Refresh reads everything again from the network, publishes what is pending, and waits until that is done. Its error
 // joins what failed; what could be read is there all the same.
 func (g *Group) Refresh(ctx context.Context) error {
-	done := make(chan error, 1)
-	g.worker.mu.Lock()
-	g.worker.waiting = append(g.worker.waiting, done)
-	g.worker.mu.Unlock()
+	done := g.nextPass()
 	g.touchAll()
 	select {
 	case err := <-done:
@@ -170,10 +176,7 @@ func (g *Group) Refresh(ctx context.Context) error {
 // Flush waits until everything that was written here has reached the network, or ctx ends.
 func (g *Group) Flush(ctx context.Context) error {
 	for !g.Published() {
-		done := make(chan error, 1)
-		g.worker.mu.Lock()
-		g.worker.waiting = append(g.worker.waiting, done)
-		g.worker.mu.Unlock()
+		done := g.nextPass()
 		g.wake()
 		select {
 		case err := <-done:
